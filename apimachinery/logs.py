@@ -1,0 +1,122 @@
+"""Log set-up, and log lines that an outage cannot turn into a storm."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["text", "json"]
+LEVELS = ("debug", "info", "warning", "error")
+
+# sd-daemon(3): the journal takes "<n>" at the start of a line as its priority.
+_JOURNAL_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+
+def configure_logging(
+    level: str = "info", log_format: LogFormat = "text", *, stream: TextIO | None = None, journal: bool | None = None
+) -> None:
+    """Sends every log of the process (structlog and standard library) to `stream` (default: standard error).
+
+    `level` is one of LEVELS; ValueError otherwise. `journal` says that the stream is the systemd journal, which adds the time
+    itself and wants a priority prefix; default: as $JOURNAL_STREAM says.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
+    out = stream or sys.stderr
+    to_journal = _is_journal(out) if journal is None else journal
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    rendered: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if log_format == "json":
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+        rendered += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=False)]
+    else:
+        if not to_journal:
+            shared.append(structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True))
+        console = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, sort_keys=False
+        )
+        rendered.append(_JournalRenderer(console) if to_journal else console)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendered),
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _is_journal(out: TextIO) -> bool:
+    try:
+        device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+        stat = os.fstat(out.fileno())
+        return (stat.st_dev, stat.st_ino) == (int(device), int(inode))
+    except (OSError, ValueError):
+        return False
+
+
+class _JournalRenderer:
+    """Text for the journal: the priority before every line, tracebacks included."""
+
+    def __init__(self, text: structlog.dev.ConsoleRenderer) -> None:
+        self._text = text
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+        prefix = f"<{_JOURNAL_PRIORITY.get(str(event.get('level')), 6)}>"
+        return "\n".join(prefix + line for line in str(self._text(logger, name, event)).splitlines())
+
+
+class Outage:
+    """Says once that a dependency is lost and once that it is back; everything between is logged at debug level.
+
+    `what` names the dependency ("etcd", "watch of networks"). Not thread-safe.
+    """
+
+    def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic, **context: object) -> None:
+        self._what = what
+        self._clock = clock
+        self._log = structlog.get_logger(__name__).bind(**context)
+        self._since: float | None = None
+        self._failures = 0
+
+    @property
+    def active(self) -> bool:
+        """True between `lost` and `recovered`."""
+        return self._since is not None
+
+    def lost(self, error: object, **context: object) -> None:
+        """A try failed. Logged as a warning the first time."""
+        self._failures += 1
+        if self._since is None:
+            self._since = self._clock()
+            self._log.warning(f"{self._what} lost, retrying", error=str(error), **context)
+        else:
+            self._log.debug(f"{self._what} still lost", error=str(error), failures=self._failures, **context)
+
+    def recovered(self, **context: object) -> None:
+        """A try succeeded. Logged only if the dependency was lost before."""
+        if self._since is None:
+            return
+        seconds = self._clock() - self._since
+        self._log.info(f"{self._what} is back", after_seconds=round(seconds, 3), failures=self._failures, **context)
+        self._since, self._failures = None, 0
