@@ -22,8 +22,8 @@ def configure_logging(
 ) -> None:
     """Sends every log of the process (structlog and standard library) to `stream` (default: standard error).
 
-    `level` is one of LEVELS; ValueError otherwise. `journal` says that the stream is the systemd journal, which adds the time
-    itself and wants a priority prefix; default: as $JOURNAL_STREAM says.
+    `level` is one of LEVELS; ValueError otherwise. `journal` says that the stream is the systemd journal, which
+    adds the time itself and wants a priority prefix; default: as $JOURNAL_STREAM says.
     """
     if level not in LEVELS:
         raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")

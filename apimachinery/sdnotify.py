@@ -1,4 +1,4 @@
-"""Messages to the service manager over the datagram socket $NOTIFY_SOCKET (sd_notify(3)). Without one, all are no-ops."""
+"""Messages to the service manager over the socket $NOTIFY_SOCKET (sd_notify(3)). Without one, all are no-ops."""
 
 import asyncio
 import contextlib

@@ -45,11 +45,10 @@ class ServerTls:
         good ones stay in force: a half-written renewal must not lock every client out.
         """
         files = _ReloadingConfiguration(self.files(), self._load)
-        return cast(
-            grpc.ServerCredentials,
-            grpc.dynamic_ssl_server_credentials(
-                current.initial, current.changed, require_client_authentication=self.mutual
-            ),
+        return grpc.dynamic_ssl_server_credentials(
+            files.initial,
+            files.changed,  # type: ignore[arg-type]  # None means "no change" (grpc documentation); the stub lacks it
+            require_client_authentication=self.mutual,
         )
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
