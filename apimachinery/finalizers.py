@@ -3,9 +3,9 @@
 from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from ironcore.meta.v1 import meta_pb2
 
 from apimachinery.errors import NotFound
+from apimachinery.scheme import metadata_of
 
 # Set by Delete with PROPAGATION_POLICY_FOREGROUND; the garbage collector removes it once no blocking dependent is left.
 FOREGROUND_DELETION: Final = "foregroundDeletion"
@@ -22,14 +22,6 @@ class FinalizerVerbs(Protocol[M_co]):
     async def add_finalizer(self, namespace: str, name: str, finalizer: str, *, uid: str = "") -> M_co: ...
 
     async def remove_finalizer(self, namespace: str, name: str, finalizer: str, *, uid: str = "") -> M_co: ...
-
-
-def metadata_of(obj: Message) -> meta_pb2.ObjectMeta:
-    """Metadata of a resource object."""
-    metadata = getattr(obj, "metadata", None)
-    if not isinstance(metadata, meta_pb2.ObjectMeta):
-        raise TypeError(f"{obj.DESCRIPTOR.full_name} has no metadata")
-    return metadata
 
 
 def is_deleting(obj: Message) -> bool:
