@@ -1,0 +1,1 @@
+"""Pure decisions of the host: no I/O, no clock."""
