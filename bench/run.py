@@ -1,0 +1,61 @@
+"""Runs the benchmarks one after the other and keeps what they printed under bench/results/.
+
+Each benchmark is a program that prints one JSON document on its last line; this runner adds where it ran. Numbers worth
+keeping are written into bench/RESULTS.md by hand, with the method.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+COMMANDS = {
+    "dataplane": ["bench/dataplane.sh"],
+    "store": [sys.executable, "bench/store.py"],
+    "apiserver": [sys.executable, "bench/apiserver.py"],
+    "metalbond": [sys.executable, "bench/metalbond_routes.py"],
+}
+
+
+def machine() -> dict[str, object]:
+    """What a reader must know to compare: processor, cores, kernel, Python."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown",
+    )
+    return {"processor": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+
+
+def run(name: str) -> bool:
+    """Run one benchmark; returns whether it printed a result."""
+    print(f"==> {name}", flush=True)
+    done = subprocess.run(COMMANDS[name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    print(done.stdout, end="")
+    if done.returncode != 0 or not lines:
+        print(f"==> {name} failed with exit code {done.returncode}", file=sys.stderr)
+        return False
+    RESULTS.mkdir(exist_ok=True)
+    document = {"machine": machine(), "result": json.loads(lines[-1])}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    return True
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(COMMANDS)
+    unknown = [name for name in names if name not in COMMANDS]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return 0 if all([run(name) for name in names]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
