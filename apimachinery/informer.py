@@ -8,7 +8,8 @@ import asyncio
 import builtins
 import contextlib
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 from ironcore.meta.v1 import meta_pb2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from apimachinery import metrics
 from apimachinery.client import Fields, KindClient, Labels, field_requirements
 from apimachinery.errors import ApiError
 from apimachinery.logs import Outage
@@ -212,6 +214,10 @@ class Informer(Generic[M]):
         self._waiter_sequence = 0
         self._task: asyncio.Task[None] | None = None
         self._outage = Outage(f"watch of {client.info.plural}")
+        this = weakref.ref(self)
+        kind = client.info.kind
+        metrics.INFORMER_OBJECTS.track(self, lambda: len(found) if (found := this()) is not None else 0, kind=kind)
+        metrics.INFORMER_CONNECTED.track(self, lambda: bool((found := this()) and found.connected), kind=kind)
         for name, function in (indexers or {}).items():
             self.add_indexer(name, function)
 
@@ -281,6 +287,11 @@ class Informer(Generic[M]):
 
     # Life
 
+    @property
+    def started(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._task is not None
+
     def start(self) -> None:
         """Runs the informer in a task of its own until `stop`; starting twice is the same as once."""
         if self._task is None:
@@ -324,6 +335,7 @@ class Informer(Generic[M]):
                     if not delivered:
                         delivered = True
                         self._outage.recovered(revision=self.revision)
+                        metrics.INFORMER_STREAMS.add(1, {"kind": self.client.info.kind})
                     self._dispatch(self._cache.apply(response))
         except ApiError as error:
             if error.code is grpc.StatusCode.OUT_OF_RANGE:
@@ -336,7 +348,9 @@ class Informer(Generic[M]):
         # A server that accepts and drops streams in a loop must not be hammered.
         await asyncio.sleep(0.05)
 
-    def _dispatch(self, changes: Iterable[Change[M]]) -> None:
+    def _dispatch(self, changes: Sequence[Change[M]]) -> None:
+        if changes:
+            metrics.INFORMER_CHANGES.add(len(changes), {"kind": self.client.info.kind})
         for change in changes:
             for name in self._indexers:
                 self._index(name, change)

@@ -120,3 +120,29 @@ class Outage:
         seconds = self._clock() - self._since
         self._log.info(f"{self._what} is back", after_seconds=round(seconds, 3), failures=self._failures, **context)
         self._since, self._failures = None, 0
+
+
+class LogLimiter:
+    """Lets a burst of lines through and then `per_second` of them (token bucket), and counts the rest."""
+
+    def __init__(
+        self, burst: int = 20, per_second: float = 1.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._burst = float(burst)
+        self._per_second = per_second
+        self._clock = clock
+        self._tokens = self._burst
+        self._at = clock()
+        self._suppressed = 0
+
+    def allow(self) -> int | None:
+        """None: do not log this. Otherwise the number of lines that were suppressed since the last one."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
+        self._at = now
+        if self._tokens < 1.0:
+            self._suppressed += 1
+            return None
+        self._tokens -= 1.0
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
