@@ -1,0 +1,213 @@
+// The packet engine's one facade. Calls are thread-safe, never run on a worker and never stop one; a call that does not
+// return Status::OK has changed nothing. No call throws except the constructor, start() and std::bad_alloc.
+//
+// The order in which conditions are checked, and hence which status wins, is part of the dpservice wire contract.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ironcore/drop_reason.h"
+#include "ironcore/status.h"
+#include "ironcore/types.h"
+
+namespace ironcore {
+
+enum class NicType : uint8_t { kMellanox, kTap, kBluefield2 };
+
+// kAdaptive sleeps when idle (at most some hundred microseconds); kBusy never does.
+enum class PollMode : uint8_t { kAdaptive, kBusy };
+
+struct EngineOptions {
+  // EAL arguments without the program name. Workers are the EAL's lcores minus the main one; with a single lcore the
+  // engine starts one worker thread of its own. The EAL is started once per process: later engines ignore this.
+  std::vector<std::string> eal_args;
+
+  std::string pf0;         // kernel netdev name; for devices without netdev their DPDK name
+  std::string pf1;         // may be empty: one uplink only
+  std::string vf_pattern;  // every other port whose name contains this is a VF
+  Ipv6Address underlay{};  // host underlay address; its upper 64 bits prefix every generated address
+  NicType nic_type = NicType::kMellanox;
+  PollMode poll_mode = PollMode::kAdaptive;
+
+  uint16_t dhcp_mtu = 1500;             // 68..1500
+  std::vector<Ipv4Address> dhcp_dns;    // at most 63
+  std::vector<Ipv6Address> dhcpv6_dns;  // at most 15
+  bool enable_ipv6_overlay = false;     // answer and advertise neighbour discovery towards VMs
+  unsigned wcmp = 100;                  // percent of flows on PF0, 0..100; 100: PF1 only while PF0 is down
+
+  uint32_t flow_table_size = 1u << 20;  // flow entries (one per direction), 1024..2^28; memory is taken when used
+  uint32_t flow_timeout = 30;           // seconds idle, all flows but established TCP, 1..300
+  uint32_t max_vnis = 4096;
+  uint32_t max_routes_per_vni = 1u << 20;  // per family
+  uint32_t max_underlay_addresses = 65536;
+  uint32_t mbufs = 0;  // packet buffers; 0: by the number of ports
+
+  bool underlay_type_byte = false;      // byte 9 of a generated address tells the object's type
+  bool underlay_static = false;         // generated addresses start at a fixed value instead of a random one
+  bool follow_uplink_neighbour = true;  // learn the uplink router's MAC from the kernel; else set_uplink_neighbour()
+  std::string version;                  // what version() answers
+};
+
+// Start-up failure; what() says which option, port or resource.
+class EngineError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct PxeOptions {
+  IpAddress next_server;
+  std::string boot_filename;  // at most 31 bytes
+};
+
+struct CreateInterfaceRequest {
+  std::string id;           // 1..63 of A-Za-z0-9_-
+  std::string device_name;  // DPDK device name, 1..63 bytes
+  uint32_t vni = 0;
+  Ipv4Address ipv4{};  // zero: no IPv4
+  Ipv6Address ipv6{};  // zero: no IPv6; not both zero
+  std::optional<Ipv6Address> preferred_underlay;
+  std::optional<PxeOptions> pxe;
+  std::string hostname;           // at most 63 bytes
+  uint64_t total_meter_rate = 0;  // Mbit/s, 0: unlimited
+  uint64_t public_meter_rate = 0;
+};
+
+struct CreateInterfaceReply {
+  Ipv6Address underlay{};
+  std::string netdev_name;  // `vf.name` of the wire contract
+};
+
+struct InterfaceInfo {
+  std::string id;
+  std::string device_name;
+  std::string netdev_name;
+  std::string hostname;
+  uint32_t vni = 0;
+  Ipv4Address ipv4{};
+  Ipv6Address ipv6{};
+  Ipv6Address underlay{};
+  MacAddress mac{};     // of the gateway, as the VM sees it
+  MacAddress vm_mac{};  // a guess until vm_mac_learned
+  bool vm_mac_learned = false;
+  uint64_t total_meter_rate = 0;  // as applied: 0 on devices without metering
+  uint64_t public_meter_rate = 0;
+};
+
+struct PrefixInfo {
+  IpPrefix prefix;  // as created, host bits kept
+  Ipv6Address underlay{};
+};
+
+struct RouteInfo {
+  uint32_t vni = 0;
+  IpPrefix prefix;  // masked
+  uint32_t nexthop_vni = 0;
+  Ipv6Address nexthop{};
+};
+
+enum class VniType : uint8_t { kIpv4 = 0, kIpv6 = 1, kBoth = 2 };
+
+using DropCounters = std::array<uint64_t, kDropReasonCount>;  // indexed by DropReason
+
+struct PortCounters {
+  std::string device_name;
+  std::string netdev_name;
+  bool is_uplink = false;
+  bool link_up = false;
+  bool neighbour_known = false;  // uplinks: the router's MAC is known
+  std::string interface_id;      // empty: no interface. Counters of a device restart with each new interface
+  uint64_t rx_packets = 0, rx_bytes = 0;
+  uint64_t tx_packets = 0, tx_bytes = 0;
+  DropCounters drops{};  // of packets received on this port, and tx_full of packets meant for it
+};
+
+struct WorkerCounters {
+  unsigned lcore = 0;
+  uint64_t packets = 0;
+  uint64_t slow_path = 0;    // packets that needed a decision
+  uint64_t polls = 0;        // loop iterations
+  uint64_t busy_cycles = 0;  // TSC cycles of iterations that had packets
+  uint64_t sleeps = 0;
+  uint64_t flows_created = 0;
+  uint64_t flows_redecided = 0;  // decided again because routes or interfaces changed
+  uint64_t flows_expired = 0;
+  uint64_t flow_table_full = 0;  // packets forwarded without a flow entry, each by its own decision
+};
+
+struct TableLevel {
+  std::string name;
+  uint64_t used = 0, capacity = 0;
+};
+
+struct EngineCounters {
+  std::vector<PortCounters> ports;
+  std::vector<WorkerCounters> workers;
+  std::vector<TableLevel> tables;
+  DropCounters drops{};  // sum over all ports and workers
+  uint64_t tsc_hz = 0;
+};
+
+class Engine {
+ public:
+  explicit Engine(EngineOptions options);  // finds and configures ports; EngineError
+  ~Engine();                               // stops
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void start();  // starts uplinks and workers; EngineError. Calling it twice is an error
+  void stop();   // stops workers, then ports. Idempotent; a stopped engine does not start again
+
+  // Process state.
+  Result<std::string> initialize();                      // UUID, same for each call: 36 upper-case characters
+  std::optional<std::string> check_initialized() const;  // UUID once initialize() has succeeded
+  const std::string& version() const;
+
+  // Interfaces.
+  Result<CreateInterfaceReply> create_interface(const CreateInterfaceRequest& request);
+  Result<InterfaceInfo> get_interface(std::string_view id) const;
+  std::vector<InterfaceInfo> list_interfaces() const;  // in device order
+  Status delete_interface(std::string_view id);
+
+  // Alias prefixes (routed to the interface) and load-balancer prefixes (accepted under an underlay address only).
+  Result<Ipv6Address> create_prefix(std::string_view id, const IpPrefix& prefix,
+                                    const std::optional<Ipv6Address>& preferred_underlay);
+  Status delete_prefix(std::string_view id, const IpPrefix& prefix);
+  Result<std::vector<PrefixInfo>> list_prefixes(std::string_view id) const;
+  Result<Ipv6Address> create_lb_prefix(std::string_view id, const IpPrefix& prefix,
+                                       const std::optional<Ipv6Address>& preferred_underlay);
+  Status delete_lb_prefix(std::string_view id, const IpPrefix& prefix);
+  Result<std::vector<PrefixInfo>> list_lb_prefixes(std::string_view id) const;
+
+  // Routes to other hosts. A list has IPv4 before IPv6; in a family the default route, then by address, the more
+  // specific first. VNI 0 lists all VNIs.
+  Status create_route(uint32_t vni, const IpPrefix& prefix, uint32_t nexthop_vni, const IpAddress& nexthop);
+  Status delete_route(uint32_t vni, const IpPrefix& prefix);
+  Result<std::vector<RouteInfo>> list_routes(uint32_t vni) const;
+
+  Result<bool> check_vni_in_use(uint32_t vni, VniType type) const;
+  Status reset_vni(uint32_t vni, VniType type);
+
+  // True if `address` may be passed as preferred underlay address: this host's upper 64 bits, flag 0x80 in byte 10.
+  bool preferred_underlay_allowed(const Ipv6Address& address) const;
+
+  // Uplink router's MAC of PF0 (0) or PF1 (1); nullopt: unknown, traffic is dropped by name until it is known.
+  void set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddress>& mac);
+
+  void
+  announce();  // one round of gratuitous ARP and router/neighbour advertisements to all VMs, besides the periodic ones
+
+  EngineCounters counters() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ironcore
