@@ -1,7 +1,7 @@
 // Guest services: everything a VM may ask its gateway for (ARP, neighbour discovery, router solicitation, DHCP, ping).
 //
-// Pure functions: the answer depends on the frame and on a GuestConfig value, nothing else. No table, no clock, no DPDK.
-// Every VM sees the same gateway, 169.254.0.1 and fe80::1, whose MAC is the one of the VM's own port.
+// Pure functions: the answer depends on the frame and on a GuestConfig value, nothing else. No table, no clock, no
+// DPDK. Every VM sees the same gateway, 169.254.0.1 and fe80::1, whose MAC is the one of the VM's own port.
 #pragma once
 
 #include <array>
@@ -26,7 +26,8 @@ inline constexpr size_t kReplyRoom = 1514;
 struct PxeConfig {
   std::optional<uint32_t> server4;  // host byte order
   std::optional<Ipv6> server6;
-  std::string_view boot_filename;  // at most 31 bytes; appended to "http://<server>" as it is over DHCPv4, after "/" over DHCPv6
+  std::string_view
+      boot_filename;  // at most 31 bytes; appended to "http://<server>" as it is over DHCPv4, after "/" over DHCPv6
 };
 
 // All that a reply depends on. Views must outlive the call only.
@@ -38,11 +39,11 @@ struct GuestConfig {
   bool has_ipv4 = false;
   Ipv6 ipv6{};
   bool has_ipv6 = false;
-  bool ipv6_overlay = false;             // answer neighbour and router solicitations
-  uint16_t dhcp_mtu = 1500;              // DHCPv4 option 26
-  std::span<const uint32_t> dns4;        // host byte order, at most 63 are sent
-  std::span<const Ipv6> dns6;            // at most 15 are sent
-  std::string_view hostname;             // DHCPv4 option 12, at most 63 bytes, empty: not sent
+  bool ipv6_overlay = false;       // answer neighbour and router solicitations
+  uint16_t dhcp_mtu = 1500;        // DHCPv4 option 26
+  std::span<const uint32_t> dns4;  // host byte order, at most 63 are sent
+  std::span<const Ipv6> dns6;      // at most 15 are sent
+  std::string_view hostname;       // DHCPv4 option 12, at most 63 bytes, empty: not sent
   std::optional<PxeConfig> pxe;
 };
 
@@ -55,23 +56,22 @@ enum class Verdict : uint8_t {
 
 enum class GuestDrop : uint8_t {
   kNone,
-  kNoRoom,              // `out` is too small for the reply
-  kEthSource,           // Ethernet source is a group address
-  kArpMalformed,        // not Ethernet/IPv4 ARP, or truncated
-  kArpNotGateway,       // ARP for anything but the gateway (there is no proxy ARP)
-  kNdMalformed,         // RFC 4861 validation failed: hop limit, code, length, options, checksum
-  kNdDisabled,          // IPv6 overlay is off
-  kNdNotGateway,        // solicitation for another target (there is no proxy ND)
-  kNdFromGuest,         // router advertisement or redirect sent by a VM
-  kDhcp4Malformed,      // truncated, bad options, or not a BOOTREQUEST over Ethernet
-  kDhcp4NoAddress,      // the interface has no IPv4
-  kDhcp4Relayed,        // giaddr set: relays are not served
-  kDhcp4MessageType,    // not a client message this server answers
-  kDhcp6Malformed,      // truncated or bad options
-  kDhcp6NoAddress,      // the interface has no IPv6 and the message has no answer without one
-  kDhcp6NoClientId,     // message type needs a client identifier
-  kDhcp6MessageType,    // not a client message (relay and server messages)
-  kIcmpMalformed,       // echo request with a bad length or checksum
+  kNoRoom,            // `out` is too small for the reply
+  kEthSource,         // Ethernet source is a group address
+  kArpMalformed,      // not Ethernet/IPv4 ARP, or truncated
+  kArpNotGateway,     // ARP for anything but the gateway (there is no proxy ARP)
+  kNdMalformed,       // RFC 4861 validation failed: hop limit, code, length, options, checksum
+  kNdDisabled,        // IPv6 overlay is off, or the interface has no IPv6
+  kNdNotGateway,      // solicitation for another target (there is no proxy ND)
+  kNdFromGuest,       // router advertisement or redirect sent by a VM
+  kDhcp4Malformed,    // truncated, bad options, or not a BOOTREQUEST over Ethernet
+  kDhcp4NoAddress,    // the interface has no IPv4
+  kDhcp4Relayed,      // giaddr set: relays are not served
+  kDhcp4MessageType,  // not a client message this server answers
+  kDhcp6Malformed,    // truncated or bad options
+  kDhcp6NoAddress,    // the interface has no IPv6 and the message has no answer without one
+  kDhcp6MessageType,  // not a client message (relay and server messages)
+  kIcmpMalformed,     // echo request with a bad length or checksum
   kCount,
 };
 
@@ -91,8 +91,10 @@ GuestReply handle(const GuestConfig& config, std::span<const uint8_t> frame, std
 
 // Frames the gateway sends by itself; the caller owns the timer. Return the frame's length, or 0 if there is nothing to
 // send on this interface (family or overlay off) or `out` is too small.
-size_t periodic_garp(const GuestConfig& config, std::span<uint8_t> out);  // ARP request: for itself, or for a VM with unknown MAC
-size_t periodic_ra(const GuestConfig& config, std::span<uint8_t> out);    // router advertisement to all nodes
-size_t periodic_na(const GuestConfig& config, std::span<uint8_t> out);    // unsolicited neighbour advertisement to all nodes
+size_t periodic_garp(const GuestConfig& config,
+                     std::span<uint8_t> out);  // ARP request: for itself, or for a VM with unknown MAC
+size_t periodic_ra(const GuestConfig& config, std::span<uint8_t> out);  // router advertisement to all nodes
+size_t periodic_na(const GuestConfig& config,
+                   std::span<uint8_t> out);  // unsolicited neighbour advertisement to all nodes
 
 }  // namespace ironcore::guest
