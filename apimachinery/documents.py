@@ -117,8 +117,8 @@ def _from_node(node: yaml.Node, path: str, budget: _Budget, depth: int) -> Plain
 
 def _scalar(node: yaml.ScalarNode, path: str) -> Plain:
     text: str = node.value
-    # style is None for plain scalars; quoted and block scalars are strings, and so is everything with the tag !!str.
-    if node.style is not None or node.tag == "tag:yaml.org,2002:str":
+    # The C parser gives plain scalars the style "". Quoted and block scalars are strings, as is anything tagged !!str.
+    if node.style or node.tag == "tag:yaml.org,2002:str":
         return text
     if _NULL.fullmatch(text):
         return None
