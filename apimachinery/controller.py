@@ -206,8 +206,8 @@ class Controller:
         )
 
 
-class Term(Protocol):
-    """One time of leadership."""
+class Leadership(Protocol):
+    """One term of leadership."""
 
     @property
     def lost(self) -> asyncio.Event:
@@ -215,9 +215,9 @@ class Term(Protocol):
 
 
 class LeaderElection(Protocol):
-    """What `run_controllers` needs of an election."""
+    """What `run_controllers` needs of `apimachinery.etcd.election.Election`."""
 
-    def lead(self) -> contextlib.AbstractAsyncContextManager[Term]:
+    def leadership(self) -> contextlib.AbstractAsyncContextManager[Leadership]:
         """Entering waits until elected, leaving resigns."""
 
 
@@ -249,7 +249,7 @@ async def run_controllers(
             if leader is None:
                 await _run_all(controllers, grace)
             while leader is not None:
-                async with leader.lead() as term:
+                async with leader.leadership() as term:
                     await _run_term(controllers, term)
         finally:
             for task in own:
@@ -262,7 +262,7 @@ async def _run_all(controllers: Sequence[Controller], grace: float) -> None:
             group.create_task(controller.run(grace=grace), name=f"controller {controller.name}")
 
 
-async def _run_term(controllers: Sequence[Controller], term: Term) -> None:
+async def _run_term(controllers: Sequence[Controller], term: Leadership) -> None:
     _log.info("leading", controllers=[controller.name for controller in controllers])
     metrics.LEADER_TERMS.add(1)
     for controller in controllers:
