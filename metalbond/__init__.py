@@ -1,0 +1,1 @@
+"""Route distribution between hypervisors and routers: wire protocol, server, client library."""

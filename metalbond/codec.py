@@ -1,0 +1,205 @@
+"""Frames and payloads of the protocol: bytes to values and back.
+
+`encode_*` trust their arguments (`Route.fault` checks a route). `split` and `decode_*` take strangers' bytes and raise
+`ProtocolError` where the stream cannot be trusted any more and the session must end, `InvalidRouteError` where one
+well-formed update means nothing. The latter is skipped and counted instead, in the spirit of RFC 7606: it may have come
+through an honest server from a third party, and ending the session would let that party cut this one off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+from google.protobuf.message import DecodeError
+from ironcore.metalbond.v1 import metalbond_pb2 as pb
+
+from metalbond.types import MAX_PORT, Destination, HopType, NextHop, Route
+
+VERSION = 1
+HEADER_BYTES = 4
+MAX_PAYLOAD = 1188
+"""So that a frame fits one segment of the IPv6 minimum MTU (RFC 8200: 1280 bytes)."""
+MAX_IDENTITY = 64
+
+
+class MessageType(IntEnum):
+    HELLO = 1
+    KEEPALIVE = 2
+    SUBSCRIBE = 3
+    UNSUBSCRIBE = 4
+    UPDATE = 5
+
+
+Frame = tuple[MessageType, bytes]
+"""Message type and payload."""
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol; its session ends. `reason` is a short stable name for metrics."""
+
+    reason = "protocol"
+
+
+class BadVersionError(ProtocolError):
+    reason = "bad_version"
+
+
+class UnknownTypeError(ProtocolError):
+    reason = "unknown_type"
+
+
+class PayloadTooLongError(ProtocolError):
+    reason = "payload_too_long"
+
+
+class BadPayloadError(ProtocolError):
+    reason = "bad_payload"
+
+
+class InvalidRouteError(ValueError):
+    """A well-formed update whose content is impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    keepalive: int
+    """Seconds, at least 1."""
+    is_server: bool = False
+    revision: int = 0
+    """0 is the original protocol, 1 the extended one (see the contract's comments)."""
+    hold: int = 0
+    """Seconds for which routes survive the session: asked for by a client, granted by a server."""
+    identity: bytes = b""
+
+
+_TYPES = {int(t): t for t in MessageType}
+
+
+def split(stream: bytes) -> tuple[list[Frame], int]:
+    """Frames that `stream` begins with, and how many bytes they take; the rest is the beginning of a later frame.
+
+    Raises BadVersionError, UnknownTypeError, PayloadTooLongError as soon as the offending byte is there.
+    """
+    frames: list[Frame] = []
+    at, end = 0, len(stream)
+    while at < end:
+        if stream[at] != VERSION:
+            raise BadVersionError(f"version {stream[at]}, must be {VERSION}")
+        body = at + HEADER_BYTES
+        if body > end:
+            break
+        length = stream[at + 1] << 8 | stream[at + 2]
+        if length > MAX_PAYLOAD:
+            raise PayloadTooLongError(f"payload of {length} bytes, at most {MAX_PAYLOAD}")
+        kind = _TYPES.get(stream[at + 3])
+        if kind is None:
+            raise UnknownTypeError(f"message type {stream[at + 3]}")
+        if body + length > end:
+            break
+        at = body + length
+        frames.append((kind, stream[body:at]))
+    return frames, at
+
+
+def frame(kind: MessageType, payload: bytes) -> bytes:
+    """One frame. Raises PayloadTooLongError."""
+    if len(payload) > MAX_PAYLOAD:
+        raise PayloadTooLongError(f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD}")
+    return bytes((VERSION, len(payload) >> 8, len(payload) & 0xFF, kind)) + payload
+
+
+KEEPALIVE = frame(MessageType.KEEPALIVE, b"")
+
+
+def encode_hello(hello: Hello) -> bytes:
+    payload = pb.Hello(
+        keepalive_interval=hello.keepalive,
+        is_server=hello.is_server,
+        revision=hello.revision,
+        hold_seconds=hello.hold,
+        identity=hello.identity,
+    )
+    return frame(MessageType.HELLO, payload.SerializeToString())
+
+
+def decode_hello(payload: bytes) -> Hello:
+    """Raises BadPayloadError."""
+    message = pb.Hello()
+    _parse(message, payload)
+    if message.keepalive_interval < 1:
+        raise BadPayloadError("hello.keepalive_interval: 0, must be at least 1")
+    if len(message.identity) > MAX_IDENTITY:
+        raise BadPayloadError(f"hello.identity: {len(message.identity)} bytes, at most {MAX_IDENTITY}")
+    return Hello(
+        message.keepalive_interval, message.is_server, message.revision, message.hold_seconds, message.identity
+    )
+
+
+def encode_subscription(vni: int, subscribe: bool) -> bytes:
+    kind = MessageType.SUBSCRIBE if subscribe else MessageType.UNSUBSCRIBE
+    return frame(kind, pb.Subscription(vni=vni).SerializeToString())
+
+
+def decode_subscription(payload: bytes) -> int:
+    """The VNI. Raises BadPayloadError."""
+    message = pb.Subscription()
+    _parse(message, payload)
+    return message.vni
+
+
+@lru_cache(maxsize=16384)
+def encode_update(add: bool, route: Route) -> bytes:
+    """One frame. Cached, because a server sends the same one to every subscriber."""
+    message = pb.Update(action=pb.ADD if add else pb.REMOVE, vni=route.vni)
+    prefix, length = route.destination
+    destination = message.destination
+    destination.SetInParent()
+    if len(prefix) != 4:
+        destination.ip_version = pb.IPV6
+    destination.prefix = prefix
+    destination.prefix_length = length
+    hop = message.next_hop
+    hop.target_address = route.hop.target
+    hop.target_vni = route.hop.vni
+    hop.type = route.hop.type  # type: ignore[assignment]  # an open enum: unknown numbers are passed on
+    if route.hop.type == HopType.NAT:
+        hop.nat_port_range_from = route.hop.nat_from
+        hop.nat_port_range_to = route.hop.nat_to
+    return frame(MessageType.UPDATE, message.SerializeToString())
+
+
+def decode_update(payload: bytes) -> tuple[bool, Route]:
+    """(True for ADD, route). Raises BadPayloadError, InvalidRouteError.
+
+    Port numbers of a hop that is not NAT are dropped: they are never sent on, so they cannot be part of its identity.
+    """
+    message = pb.Update()
+    _parse(message, payload)
+    if not message.HasField("destination") or not message.HasField("next_hop"):
+        raise BadPayloadError("update: destination and next_hop are required")
+    to, via = message.destination, message.next_hop
+    prefix, target, length, kind = to.prefix, via.target_address, to.prefix_length, int(via.type)
+    if len(prefix) not in (4, 16) or len(target) not in (4, 16):
+        raise BadPayloadError(f"update: addresses of {len(prefix)} and {len(target)} bytes, must be 4 or 16")
+    if message.action not in (pb.ADD, pb.REMOVE):
+        raise InvalidRouteError(f"action: {message.action}, must be 0 or 1")
+    if (len(prefix) == 4) != (to.ip_version == pb.IPV4):
+        raise InvalidRouteError(f"destination.ip_version: {to.ip_version} with a prefix of {len(prefix)} bytes")
+    if length > 8 * len(prefix):
+        raise InvalidRouteError(f"destination.prefix_length: {length} with a prefix of {len(prefix)} bytes")
+    low = high = 0
+    if kind == HopType.NAT:
+        low, high = via.nat_port_range_from, via.nat_port_range_to
+        if low > MAX_PORT or high > MAX_PORT:
+            raise InvalidRouteError(f"next_hop.nat_port_range: {low} to {high}, must be 0 to {MAX_PORT}")
+    route = Route(message.vni, Destination(prefix, length), NextHop(target, via.target_vni, kind, low, high))
+    return message.action == pb.ADD, route
+
+
+def _parse(message: pb.Hello | pb.Subscription | pb.Update, payload: bytes) -> None:
+    try:
+        message.ParseFromString(payload)
+    except DecodeError as error:
+        raise BadPayloadError(f"not a {message.DESCRIPTOR.name}: {error}") from None

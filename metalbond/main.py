@@ -1,0 +1,224 @@
+"""The program `metalbond`. Each option can also be set in the environment: METALBOND_SERVER_LISTEN and so on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry, start_http_server
+
+from metalbond import cli
+from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
+from metalbond.metrics import client_registry, server_registry
+from metalbond.notify import notify
+from metalbond.server import DEFAULT_MAX_HOLD, MetalbondServer, ServerConfig
+from metalbond.session import MAX_KEEPALIVE
+from metalbond.types import Destination, NextHop, Route
+from metalbond.wire import parse_endpoint
+
+log = structlog.get_logger(__name__)
+
+_ENDPOINT = cli.Parsed("host:port", cli.endpoint)
+_ENDPOINTS = cli.Parsed("host:port[,...]", cli.split_list(cli.endpoint))
+_VNIS = cli.Parsed("vni[,...]", cli.split_list(cli.vni))
+_ROUTES = cli.Parsed("vni#prefix#nexthop[#type[#from#to]][,...]", cli.split_list(cli.announcement))
+# 0 has always meant the default in this program.
+_KEEPALIVE = click.option(
+    "--keepalive", type=click.IntRange(0, MAX_KEEPALIVE), default=0, help="Seconds between keepalives; 0 means 5."
+)
+_METRICS = click.option("--metrics", type=_ENDPOINT, help="Serve Prometheus metrics at this address.")
+_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log debug messages.")
+
+
+@click.group(context_settings={"auto_envvar_prefix": "METALBOND", "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ironcore-network")
+def main() -> None:
+    """Distribute routes between hypervisors and routers."""
+
+
+@main.command()
+@click.option(
+    "--listen",
+    type=_ENDPOINTS,
+    multiple=True,
+    default=["[::1]:4711"],
+    show_default=True,
+    help="Address to serve; may be repeated. The protocol knows no authentication: any peer may announce anything.",
+)
+@_KEEPALIVE
+@click.option(
+    "--max-hold",
+    type=click.IntRange(0, 86_400),
+    default=DEFAULT_MAX_HOLD,
+    show_default=True,
+    help="Longest time in seconds for which routes of a lost peer stay, if it asked for that.",
+)
+@_METRICS
+@_VERBOSE
+def server(listen: tuple[list[str], ...], keepalive: int, max_hold: int, metrics: str | None, verbose: bool) -> None:
+    """Take routes from clients and give them to those that subscribe."""
+    _configure_logs(verbose)
+    config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold)
+    _run(_serve(cli.flatten(listen), config, metrics))
+
+
+async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -> None:
+    stopped = _stop_signal()
+    instance = MetalbondServer(config)
+    try:
+        await instance.start(listen)
+    except OSError as error:
+        raise click.ClickException(f"--listen {', '.join(listen)}: {error}") from None
+    _expose(server_registry(instance), metrics)
+    notify("READY=1")
+    await stopped.wait()
+    notify("STOPPING=1")
+    await instance.close()
+
+
+@main.command()
+@click.option("--server", "servers", type=_ENDPOINTS, multiple=True, required=True, help="Server; may be repeated.")
+@click.option("--subscribe", type=_VNIS, multiple=True, help="VNI whose routes are wanted; may be repeated.")
+@click.option(
+    "--announce",
+    type=_ROUTES,
+    multiple=True,
+    help="Route to announce, VNI#PREFIX#NEXTHOP[#TYPE[#FROM#TO]] with TYPE std, lb or nat; may be repeated.",
+)
+@_KEEPALIVE
+@click.option("--local-address", help="Source address of connections.")
+@click.option("--identity", default="", help="Unique name that survives restarts: servers then hold routes for it.")
+@click.option(
+    "--hold",
+    type=click.IntRange(0, 86_400),
+    default=DEFAULT_HOLD,
+    show_default=True,
+    help="Seconds for which servers keep announced routes after a lost session. Needs --identity.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=DEFAULT_GRACE,
+    show_default=True,
+    help="Seconds for which routes of a lost server stay.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(0),
+    default=DEFAULT_SETTLE,
+    show_default=True,
+    help="Seconds for which routes stay that a server has not sent again after it came back.",
+)
+@_METRICS
+@_VERBOSE
+def client(
+    servers: tuple[list[str], ...],
+    subscribe: tuple[list[int], ...],
+    announce: tuple[list[Route], ...],
+    keepalive: int,
+    local_address: str | None,
+    identity: str,
+    hold: int,
+    grace: float,
+    settle: float,
+    metrics: str | None,
+    verbose: bool,
+) -> None:
+    """Announce routes, subscribe to others, and log what comes."""
+    _configure_logs(verbose)
+    try:
+        instance = MetalbondClient(
+            cli.flatten(servers),
+            keepalive or DEFAULT_KEEPALIVE,
+            backend=LogBackend(),
+            local_address=local_address,
+            grace_seconds=grace,
+            settle_seconds=settle,
+            identity=identity,
+            hold_seconds=hold,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
+    _run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))
+
+
+class LogBackend:
+    """Routes go to the log."""
+
+    def route_added(self, vni: int, destination: Destination, hop: NextHop) -> None:
+        log.info("route added", vni=vni, destination=str(destination), hop=str(hop))
+
+    def route_removed(self, vni: int, destination: Destination, hop: NextHop) -> None:
+        log.info("route removed", vni=vni, destination=str(destination), hop=str(hop))
+
+
+async def _follow(instance: MetalbondClient, vnis: list[int], routes: list[Route], metrics: str | None) -> None:
+    stopped = _stop_signal()
+    # Announced first, so that own routes are known as such before any route arrives.
+    for route in routes:
+        instance.announce(*route)
+    for vni in vnis:
+        instance.subscribe(vni)
+    await instance.start()
+    _expose(client_registry(instance), metrics)
+    ready = asyncio.create_task(_notify_when_ready(instance, vnis))
+    await stopped.wait()
+    ready.cancel()
+    notify("STOPPING=1")
+    await instance.close(withdraw=True)
+
+
+async def _notify_when_ready(instance: MetalbondClient, vnis: list[int]) -> None:
+    await instance.wait_connected()
+    for vni in vnis:
+        await instance.wait_synced(vni)
+    log.info("synced", servers={name: state.name for name, state in instance.server_states().items()})
+    notify("READY=1")
+
+
+def _stop_signal() -> asyncio.Event:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def _expose(registry: CollectorRegistry, address: str | None) -> None:
+    if address is None:
+        return
+    host, port = parse_endpoint(address)
+    try:
+        start_http_server(port, host, registry)
+    except OSError as error:
+        raise click.ClickException(f"--metrics {address}: {error}") from None
+    log.info("serving metrics", address=address)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    uvloop.run(work)
+
+
+def _configure_logs(verbose: bool) -> None:
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    main()
