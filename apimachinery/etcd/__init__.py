@@ -1,0 +1,1 @@
+"""etcd: connection, transactions, watches, leases, elections, and a private server process."""
