@@ -18,8 +18,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN: Final = "ironcore.dev"
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
-# Proxies and clients refuse long trailers (8 KiB of headers is a common limit), so the list of violations is bounded.
-MAX_VIOLATIONS: Final = 32
+# gRPC clients refuse trailers above 8 KiB, so what goes into one is bounded: number of violations, and bytes of a text.
+MAX_VIOLATIONS: Final = 16
+MAX_TEXT: Final = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,29 +93,37 @@ class ApiError(Exception):
             details.append(
                 error_details_pb2.BadRequest(
                     field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.message) for v in shown
+                        error_details_pb2.BadRequest.FieldViolation(field=_cut(v.field), description=_cut(v.message))
+                        for v in shown
                     ]
                 )
             )
         if self.resource is not None:
             details.append(
-                error_details_pb2.ResourceInfo(
-                    resource_type=self.resource.type, resource_name=self.resource.name, description=self.message
-                )
+                error_details_pb2.ResourceInfo(resource_type=self.resource.type, resource_name=_cut(self.resource.name))
             )
         if self.exhausted:
-            violation = error_details_pb2.QuotaFailure.Violation(subject=self.exhausted, description=self.message)
+            violation = error_details_pb2.QuotaFailure.Violation(subject=self.exhausted, description=_cut(self.message))
             details.append(error_details_pb2.QuotaFailure(violations=[violation]))
         if self.reason or self.metadata:
             details.append(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata))
-        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        status = status_pb2.Status(code=self.code.value[0], message=_cut(self.message))
         for detail in details:
             status.details.add().Pack(detail)
         return status
 
+    def details(self) -> str:
+        """The text of the gRPC status: message and violations, bounded."""
+        return _cut(str(self), 4 * MAX_TEXT)
+
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         """Trailing metadata that carries :meth:`to_status`."""
         return ((STATUS_DETAILS_KEY, self.to_status().SerializeToString()),)
+
+
+def _cut(text: str, limit: int = MAX_TEXT) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[:limit].decode(errors="ignore") + "…"
 
 
 class InvalidArgument(ApiError):

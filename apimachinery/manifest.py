@@ -220,11 +220,13 @@ def _scalar_from_plain(field: FieldDescriptor, value: Plain) -> Any:
     """Raises ValueError that says what the value must be."""
     if field.enum_type is not None:
         numbers = _numbers_by_text(field.enum_type)
-        if not isinstance(value, str) or value not in numbers:
-            if value == "":
-                return 0
-            raise ValueError(f"must be one of {', '.join(numbers)}")
-        return numbers[value]
+        # Some kinds of the reference write numbers; those are aliases here.
+        text = str(value) if type(value) is int else value
+        if text == "":
+            return 0
+        if not isinstance(text, str) or text not in numbers:
+            raise ValueError(f"must be one of {', '.join(filter(None, enum_texts(field.enum_type).values()))}")
+        return numbers[text]
     if field.type == FieldDescriptor.TYPE_STRING:
         if not isinstance(value, str):
             raise ValueError(f"must be a string, not {_type_name(value)}; quote it")

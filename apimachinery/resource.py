@@ -1,27 +1,35 @@
-"""What a kind adds to the generic resource server: hooks, and the plan of one write.
+"""What a kind adds to the generic resource server, and how rooms register their kinds.
 
 A write runs ``default`` → generic rules → ``validate`` → ``allocate`` (or ``release``), then everything that was
-collected in the :class:`WritePlan` is committed together with the object as one etcd transaction: either all of it
-happened or nothing did.
+collected in the :class:`~apimachinery.plan.WritePlan` is committed together with the object as one transaction.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from apimachinery.errors import ApiError, FieldViolation, InvalidArgument
-from apimachinery.scheme import KindInfo, kind_info, metadata_of
+from apimachinery.errors import FieldViolation, InvalidArgument
+from apimachinery.plan import WritePlan
+from apimachinery.scheme import KindInfo, kind_info
+from apimachinery.store import Store
 
-if TYPE_CHECKING:
-    from apimachinery.store import Store
+__all__ = [
+    "ApiGroup",
+    "ExtraMethod",
+    "GroupContext",
+    "GroupFactory",
+    "GroupRegistry",
+    "ResourceAccess",
+    "ResourceHooks",
+    "ResourceKind",
+    "WritePlan",
+]
 
 GROUPS_ENTRY_POINT: Final = "ironcore.api_groups"
 
@@ -30,78 +38,6 @@ M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 # Answers one domain verb: (request, context) -> response.
 ExtraMethod = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Message]]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A key that must be absent and is then put with its owner as the value."""
-
-    key: str
-    owner: str
-    error: ApiError | None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectChange:
-    """A write of another object: expected_revision 0 means that it must not exist; obj None deletes it."""
-
-    key: str
-    expected_revision: int
-    obj: Message | None
-
-
-class WritePlan:
-    """What one write changes besides its own object; committed as one transaction with it.
-
-    dry_run: nothing will be committed; allocation may still choose values, so that the answer shows them.
-    store:   for reads (linearizable); all writes go through the plan.
-    now:     time of the write (UTC), the same for everything that is written.
-    """
-
-    def __init__(self, store: Store, *, dry_run: bool = False, now: datetime | None = None) -> None:
-        self.store = store
-        self.dry_run = dry_run
-        self.now = now or datetime.now(UTC)
-        self.claims: dict[str, Claim] = {}
-        # Key -> seconds of quarantine.
-        self.releases: dict[str, int] = {}
-        self.objects: dict[str, ObjectChange] = {}
-
-    def claim(self, key: str, owner: str, *, error: ApiError | None = None) -> None:
-        """Takes a key for ``owner``. If somebody else has it at commit, ``error`` is raised; without ``error`` the
-        whole write starts again and ``allocate`` may choose another key."""
-        if key in self.claims:
-            raise ValueError(f"{key} is claimed twice by one write")
-        self.claims[key] = Claim(key, owner, error)
-
-    def release(self, key: str, *, quarantine_seconds: int = 0) -> None:
-        """Gives a key back; with a quarantine it stays taken for so long by a tombstone under a lease."""
-        self.releases[key] = quarantine_seconds
-
-    def create_object(self, obj: Message) -> None:
-        """Creates an object of another kind. Sets uid, creation time and generation in place; if the name is taken
-        at commit, the whole write starts again."""
-        meta = metadata_of(obj)
-        meta.uid = str(uuid.uuid4())
-        meta.creation_timestamp.FromDatetime(self.now.replace(microsecond=0))
-        meta.generation = 1
-        meta.resource_version = 0
-        self._change(obj, 0, obj)
-
-    def put_object(self, obj: Message, old: Message) -> None:
-        """Replaces an object of another kind that was read as ``old``; if it changed since, the write starts again."""
-        self._change(obj, metadata_of(old).resource_version, obj)
-
-    def delete_object(self, obj: Message) -> None:
-        """Removes an object of another kind, without regard to its finalizers; if it changed since it was read, the
-        write starts again."""
-        self._change(obj, metadata_of(obj).resource_version, None)
-
-    def _change(self, about: Message, expected_revision: int, obj: Message | None) -> None:
-        key = kind_info(about).key_of(about)
-        if key in self.objects:
-            raise ValueError(f"{key} is written twice by one write")
-        self.objects[key] = ObjectChange(key, expected_revision, obj)
 
 
 class ResourceAccess(Protocol[M_co]):
