@@ -150,7 +150,8 @@ def _route_operations(
     vnis: set[int],
     synced: Synced,
 ) -> Iterator[Operation]:
-    sweepable = synced.routes if synced.objects else frozenset()
+    sweepable = synced.routes if synced.objects else frozenset[int]()
+    replaceable = synced.hops if synced.objects else frozenset[int]()
     wanted_vnis = {wanted.vni for wanted in desired.interfaces.values()}
     held_vnis = {kept[uid].spec.vni for uid in desired.hold if uid in kept} - wanted_vnis
     # Route tables are large and mostly equal: sort the differences only.
@@ -170,7 +171,7 @@ def _route_operations(
     for key in sorted(changed, key=_route_key_order):
         if key not in routes:
             yield CreateRoute(key, desired.routes[key])
-        elif key.vni in sweepable:
+        elif key.vni in replaceable:
             yield DeleteRoute(key)
             yield CreateRoute(key, desired.routes[key])
 

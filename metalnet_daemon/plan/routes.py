@@ -73,9 +73,31 @@ def complete_vnis(vnis: Collection[int], policy: RoutingPolicy, learned: Set[int
     return frozenset(vni for vni in vnis if vni in learned and policy.imports(vni) <= learned)
 
 
-def synced(objects: bool, vnis: Collection[int], policy: RoutingPolicy, learned: Set[int]) -> Synced:
+def synced(
+    objects: bool, vnis: Collection[int], policy: RoutingPolicy, replayed: Set[int], settled: Set[int]
+) -> Synced:
     """Combine the completeness of objects and of learned routes into the planner's input."""
-    return Synced(objects, complete_vnis(vnis, policy, learned))
+    return Synced(objects, complete_vnis(vnis, policy, replayed), complete_vnis(vnis, policy, replayed & settled))
+
+
+def completed(live: Rib, saved: Rib, replayed: Set[int], settled: Set[int]) -> Rib:
+    """Learned routes, completed by remembered ones for every VNI that is not settled yet.
+
+    Before the replay of a VNI is over both count alike; after it a remembered hop only counts where none is learned.
+    """
+    result: dict[int, Mapping[IPPrefix, frozenset[Hop]]] = dict(live)
+    for vni, remembered in saved.items():
+        if vni in settled:
+            continue
+        known = live.get(vni, {})
+        if vni in replayed:
+            result[vni] = {**remembered, **known}
+        else:
+            none = frozenset[Hop]()
+            result[vni] = {
+                prefix: known.get(prefix, none) | remembered.get(prefix, none) for prefix in {**known, **remembered}
+            }
+    return result
 
 
 def routes_for(

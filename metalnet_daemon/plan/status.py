@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from apimachinery.conditions import FALSE, TRUE, set_condition
 from ironcore.meta.v1 import types_pb2
 from ironcore.metalnet.v1 import network_interface_pb2
 
+from apimachinery.conditions import FALSE, TRUE, set_condition
 from metalnet_daemon.device.types import Device
 
 from .objects import NetworkInterface, Problem

@@ -133,10 +133,12 @@ class Synced:
     """Which inputs are complete. Nothing that exists is removed or changed on behalf of an incomplete input.
 
     objects: every watched kind has delivered its snapshot.
-    routes: VNIs whose learned routes are complete, including all that they import from.
+    hops: VNIs whose learned routes have been replayed, including all that they import from: next hops may be replaced.
+    routes: those of them where every other host has had the time to announce itself again, too: routes may be removed.
     """
 
     objects: bool = False
+    hops: frozenset[int] = frozenset()
     routes: frozenset[int] = frozenset()
 
 

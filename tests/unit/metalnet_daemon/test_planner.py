@@ -33,7 +33,7 @@ from tests.support.fake_engine import FakeEngine, FakeInterface
 
 VNIS = (100, 200)
 DEVICES = tuple(f"net_tap{number}" for number in range(5))
-ALL = Synced(objects=True, routes=frozenset(VNIS))
+ALL = Synced(objects=True, hops=frozenset(VNIS), routes=frozenset(VNIS))
 HOP_A, HOP_B = IPv6Address("fc00:a::1"), IPv6Address("fc00:b::1")
 
 
@@ -194,7 +194,8 @@ def test_a_plan_cut_short_anywhere_is_completed_by_the_next_one(before: Desired,
 def test_nothing_is_removed_or_replaced_while_inputs_are_incomplete(
     before: Desired, after: Desired, routes_known: bool
 ) -> None:
-    synced = Synced(objects=False, routes=frozenset(VNIS) if routes_known else frozenset())
+    known = frozenset(VNIS) if routes_known else frozenset[int]()
+    synced = Synced(objects=False, hops=known, routes=known)
     for operation in plan(after, read(build(before)), synced):
         assert isinstance(operation, CreateInterface | CreatePrefix | CreateRoute | YieldRoute)
 
@@ -216,7 +217,7 @@ def test_incomplete_routes_of_a_vni_are_kept_but_new_ones_are_added() -> None:
     actual = Actual({"nic": ACTUAL_NIC}, {}, {ROUTE: NextHop(100, HOP_A)})
     added = RouteKey(100, IPv4Network("10.0.0.8"))
     desired = Desired({"nic": NIC}, routes={ROUTE: NextHop(100, HOP_B), added: NextHop(100, HOP_A)})
-    assert plan(desired, actual, Synced(objects=True, routes=frozenset({200}))) == [
+    assert plan(desired, actual, Synced(objects=True, hops=frozenset({200}), routes=frozenset({200}))) == [
         CreateRoute(added, NextHop(100, HOP_A))
     ]
 
@@ -225,6 +226,16 @@ def test_a_changed_next_hop_is_replaced_without_anything_in_between() -> None:
     actual = Actual({"nic": ACTUAL_NIC}, {}, {ROUTE: NextHop(100, HOP_A)})
     desired = Desired({"nic": NIC}, routes={ROUTE: NextHop(100, HOP_B)})
     assert plan(desired, actual, ALL) == [DeleteRoute(ROUTE), CreateRoute(ROUTE, NextHop(100, HOP_B))]
+
+
+def test_while_other_hosts_may_still_come_back_hops_are_replaced_but_nothing_is_removed() -> None:
+    forgotten = RouteKey(100, IPv4Network("10.0.0.8"))
+    actual = Actual({"nic": ACTUAL_NIC}, {}, {ROUTE: NextHop(100, HOP_A), forgotten: NextHop(100, HOP_A)})
+    desired = Desired({"nic": NIC}, routes={ROUTE: NextHop(100, HOP_B)})
+    assert plan(desired, actual, Synced(objects=True, hops=frozenset({100}))) == [
+        DeleteRoute(ROUTE),
+        CreateRoute(ROUTE, NextHop(100, HOP_B)),
+    ]
 
 
 def test_a_remote_route_yields_to_a_local_interface_of_the_same_address() -> None:

@@ -12,6 +12,7 @@ from metalnet_daemon.plan.routes import (
     RoutingPolicy,
     choose,
     complete_vnis,
+    completed,
     default_routers,
     routes_for,
     subscriptions,
@@ -120,4 +121,13 @@ def test_routes_of_a_vni_are_complete_with_those_of_its_peers_and_routers() -> N
     assert complete_vnis([100], policy, {100, 200}) == frozenset()
     assert complete_vnis([100], policy, {PUBLIC, 100}) == frozenset()
     assert complete_vnis([100], policy, {PUBLIC, 100, 200}) == {100}
-    assert synced(True, [100], POLICY, {PUBLIC, 100}).routes == {100}
+    result = synced(True, [100, 200], POLICY, {PUBLIC, 100, 200}, {PUBLIC, 100})
+    assert (result.objects, result.hops, result.routes) == (True, {100, 200}, {100})
+
+
+def test_remembered_routes_complete_learned_ones_until_the_vni_is_settled() -> None:
+    live, saved = rib(v100=frozenset({Hop(HOST_B)})), {100: {VM: frozenset({Hop(HOST_A)}), V6_DEFAULT: frozenset()}}
+    assert completed(live, saved, set(), set())[100][VM] == {Hop(HOST_A), Hop(HOST_B)}
+    assert completed(live, saved, {100}, set()) == {100: {VM: frozenset({Hop(HOST_B)}), V6_DEFAULT: frozenset()}}
+    assert completed({}, saved, {100}, set()) == saved
+    assert completed(live, saved, {100}, {100}) == live
