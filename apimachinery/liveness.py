@@ -23,13 +23,12 @@ from ironcore.meta.v1 import meta_pb2
 from apimachinery.client import KindClient
 from apimachinery.conditions import FALSE, TRUE, UNKNOWN, find_condition, is_true, set_condition
 from apimachinery.controller import Controller, Result, own_key
-from apimachinery.errors import ApiError, Conflict, InvalidArgument
+from apimachinery.errors import ApiError, Conflict
 from apimachinery.informer import Informer, Key
 from apimachinery.logs import Outage
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks
 from apimachinery.scheme import KindInfo, metadata_of
 from apimachinery.store import CompareFailed, LeaseNotFound, Store, Txn, WatchBatch
-from apimachinery.validation import check_rules
 
 READY: Final = "Ready"
 HEARTBEAT: Final = "Heartbeat"
@@ -77,9 +76,6 @@ class HeartbeatHooks(ResourceHooks[M]):
         async def heartbeat(
             request: meta_pb2.HeartbeatRequest, context: grpc.aio.ServicerContext[Any, Any]
         ) -> meta_pb2.HeartbeatResponse:
-            violations = list(check_rules(request))
-            if violations:
-                raise InvalidArgument("HeartbeatRequest is invalid", violations=violations)
             node = await access.read("", request.name)
             uid = metadata_of(node).uid
             if request.uid not in ("", uid):

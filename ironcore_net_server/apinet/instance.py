@@ -12,7 +12,6 @@ from ironcore.meta.v1 import meta_pb2
 from apimachinery.errors import FailedPrecondition, FieldViolation
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks
 from apimachinery.selectors import check_label_selector
-from ironcore_net_server.objects import check_request
 from ironcore_net_server.rules import check_balanced_ports, check_selector, check_template_metadata
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -30,7 +29,6 @@ class InstanceHooks(ResourceHooks[Instance]):
 
     def extra_methods(self, access: ResourceAccess[Instance]) -> Mapping[str, ExtraMethod]:
         async def bind(request: instance_pb2.BindInstanceRequest, context: Context) -> Instance:
-            check_request(request)
             return await access.mutate(
                 request.namespace, request.name, lambda obj: bind_to(obj, request.node_ref.name), uid=request.uid
             )

@@ -12,7 +12,6 @@ from apimachinery.errors import FailedPrecondition, FieldViolation
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks, WritePlan
 from ironcore_net_server.apinet.addresses import PublicAddresses, set_labels
 from ironcore_net_server.apinet.claims import describe, is_used
-from ironcore_net_server.objects import check_request
 from ironcore_net_server.rules import check_family, family_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -48,8 +47,6 @@ class IPHooks(ResourceHooks[ip_pb2.IP]):
 
     def extra_methods(self, access: ResourceAccess[ip_pb2.IP]) -> Mapping[str, ExtraMethod]:
         async def claim(request: ip_pb2.ClaimIPRequest, context: Context) -> ip_pb2.IP:
-            check_request(request)
-
             def change(obj: ip_pb2.IP) -> None:
                 held = obj.spec.HasField("claim_ref") and obj.spec.claim_ref.uid
                 if held and held != request.claim_ref.uid:
@@ -61,8 +58,6 @@ class IPHooks(ResourceHooks[ip_pb2.IP]):
             return await access.mutate(request.namespace, request.name, change)
 
         async def release(request: ip_pb2.ClaimIPRequest, context: Context) -> ip_pb2.IP:
-            check_request(request)
-
             def change(obj: ip_pb2.IP) -> None:
                 if obj.spec.claim_ref.uid == request.claim_ref.uid:
                     obj.spec.ClearField("claim_ref")

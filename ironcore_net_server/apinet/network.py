@@ -11,7 +11,6 @@ from ironcore.apinet.v1 import network_pb2
 from apimachinery.errors import FieldViolation
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks, WritePlan
 from ironcore_net_server.apinet.network_ids import NetworkIds, parse_network_id
-from ironcore_net_server.objects import check_request
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -41,8 +40,6 @@ class NetworkHooks(ResourceHooks[network_pb2.Network]):
         async def set_peering_status(
             request: network_pb2.SetNetworkPeeringStatusRequest, context: Context
         ) -> network_pb2.Network:
-            check_request(request)
-
             def change(obj: network_pb2.Network) -> None:
                 obj.status.peerings.pop(request.partition, None)
                 if request.peerings:

@@ -11,7 +11,6 @@ from ironcore.apinet.v1 import network_interface_pb2
 from apimachinery.errors import FailedPrecondition, FieldViolation
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks, WritePlan
 from ironcore_net_server.apinet.addresses import AddressRequest, PublicAddresses, keep_addresses
-from ironcore_net_server.objects import check_request
 from ironcore_net_server.rules import FAMILY_TEXT, check_family, check_one_per_family, family_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,19 +55,16 @@ class NetworkInterfaceHooks(ResourceHooks[NetworkInterface]):
         async def set_public_ips(
             request: network_interface_pb2.SetPublicIPsRequest, context: Context
         ) -> NetworkInterface:
-            check_request(request)
             return await access.mutate(
                 request.namespace, request.name, lambda obj: replace_public_ips(obj, request), uid=request.uid
             )
 
         async def claim_nat(request: network_interface_pb2.NATClaimRequest, context: Context) -> NetworkInterface:
-            check_request(request)
             return await access.mutate(
                 request.namespace, request.name, lambda obj: add_nat_claim(obj, request.claim), uid=request.uid
             )
 
         async def release_nat(request: network_interface_pb2.NATClaimRequest, context: Context) -> NetworkInterface:
-            check_request(request)
             return await access.mutate(
                 request.namespace, request.name, lambda obj: drop_nat_claim(obj, request.claim), uid=request.uid
             )
