@@ -119,6 +119,7 @@ class Subscriber:
         self._chunks: deque[Chunk] = deque()
         self._bytes = 0
         self.lost = False
+        self.closed = False
         self.wake = asyncio.Event()
 
     def offer(self, chunk: Chunk) -> None:
@@ -136,6 +137,11 @@ class Subscriber:
         """Drops what is queued; the watcher continues with a reset."""
         self.lost = True
         self.clear()
+        self.wake.set()
+
+    def close(self) -> None:
+        """Ends the watch: the server stops."""
+        self.closed = True
         self.wake.set()
 
     def take(self, limit: int) -> list[Chunk]:
@@ -318,6 +324,12 @@ class WatchCache:
                 waiter.set_result(None)
 
     # Serving watchers
+
+    def close(self) -> None:
+        """Ends all watches that are open now."""
+        for group in self._groups.values():
+            for member in group.members:
+                member.close()
 
     async def wait_revision(self, revision: int, seconds: float) -> None:
         """Returns once the cache shows ``revision``. Raises Unavailable after so many ``seconds``."""

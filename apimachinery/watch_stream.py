@@ -9,6 +9,7 @@ from typing import Final
 
 from ironcore.meta.v1 import meta_pb2
 
+from apimachinery.errors import Unavailable
 from apimachinery.store import Store
 from apimachinery.watch_cache import CHUNK_BYTES, Subscriber, WatchCache
 from apimachinery.watch_filter import CachedObject, Filter
@@ -86,6 +87,8 @@ async def _follow(
     loop = asyncio.get_running_loop()
     started = sent > 0
     while True:
+        if subscriber.closed:
+            raise Unavailable("the server stops", reason="STOPPING")
         if subscriber.lost:
             if started:
                 yield watch_mark(_RESET, cache.revision)
@@ -96,7 +99,7 @@ async def _follow(
             objects = cache.snapshot(wanted)
             for response in _snapshot_responses(objects, sent):
                 yield response
-        if subscriber.empty and not subscriber.lost:
+        if subscriber.empty and not subscriber.lost and not subscriber.closed:
             subscriber.wake.clear()
             try:
                 async with asyncio.timeout(timing.bookmark):
