@@ -111,6 +111,7 @@ class Host:
         self._on_report = on_report
         self._saved = memory.snapshots.load_objects()
         self._saved_routes = memory.snapshots.load_routes()
+        self._rib = self._saved_routes
         self._routes_saved_at = -_ROUTES_SAVE_SECONDS
         self._actual = Actual()
         self._uuid = ""
@@ -138,11 +139,14 @@ class Host:
     async def run(self) -> None:
         """Reconcile until cancelled. No error ends it: each is said once and tried again with back-off."""
         loop = asyncio.get_running_loop()
-        while True:
-            reached = await self._try_pass()
-            poll = self._config.poll_seconds if reached else _LOST_BACKOFF.delay(self._failures, random.random())
-            if await self._woken(max(0.0, min(poll, self._due - loop.time()) if reached else poll)):
-                await asyncio.sleep(_BATCH_SECONDS)
+        try:
+            while True:
+                reached = await self._try_pass()
+                poll = self._config.poll_seconds if reached else _LOST_BACKOFF.delay(self._failures, random.random())
+                if await self._woken(max(0.0, min(poll, self._due - loop.time()) if reached else poll)):
+                    await asyncio.sleep(_BATCH_SECONDS)
+        finally:
+            self._memory.snapshots.save_routes(self._rib)
 
     async def _woken(self, timeout: float) -> bool:  # noqa: ASYNC109 - a missed deadline is an answer here
         try:
@@ -315,6 +319,7 @@ class Host:
             self._on_report(report)
 
     async def _save_routes(self, rib: Rib, now: float) -> None:
+        self._rib = rib
         if rib == self._saved_routes:
             return
         due = self._routes_saved_at + _ROUTES_SAVE_SECONDS
