@@ -1,0 +1,126 @@
+"""The process: options, engine, server, and an orderly end.
+
+Exit status: 0 after SIGINT or SIGTERM and for --help and --version, 1 for every failure to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from dpservice import _engine, logs, metrics
+from dpservice.notify import notify
+from dpservice.options import Options, UsageError, parse, usage
+from dpservice.server import Server
+
+_log = structlog.get_logger("service")
+
+_NIC_TYPES = {
+    "mellanox": _engine.NicType.MELLANOX,
+    "tap": _engine.NicType.TAP,
+    "bluefield2": _engine.NicType.BLUEFIELD2,
+}
+_POLL_MODES = {"adaptive": _engine.PollMode.ADAPTIVE, "busy": _engine.PollMode.BUSY}
+_ALL_MEMORY = "0x7f"
+
+
+def main() -> None:
+    """Entry point of the executable."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs until a signal; returns the exit status."""
+    try:
+        command = parse(arguments, os.environ)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if command.show == "help":
+        print(usage())
+        return 0
+    if command.show == "version":
+        print(f"DP Service version {service_version()}")
+        return 0
+
+    options = command.options
+    logs.configure(options.log_level, options.log_format, options.color)
+    if options.debug_coredumps:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/coredump_filter").write_text(_ALL_MEMORY)
+    try:
+        # The EAL pins this thread to the main lcore; threads made later inherit that and leave the workers alone.
+        engine = _engine.Engine(engine_options(options))
+        engine.start()
+    except _engine.EngineError as error:
+        _log.error("engine cannot start", error=str(error))
+        return 1
+    try:
+        return asyncio.run(_serve(engine, options))
+    finally:
+        engine.stop()
+
+
+def service_version() -> str:
+    """The version that GetVersion and --version tell."""
+    return "v" + version("ironcore-network")
+
+
+def engine_options(options: Options) -> _engine.EngineOptions:
+    """What the engine needs to know of the options."""
+    engine = _engine.EngineOptions()
+    engine.eal_args = options.effective_eal_args()
+    engine.pf0, engine.pf1, engine.vf_pattern = options.pf0, options.pf1, options.vf_pattern
+    engine.underlay = options.ipv6
+    engine.nic_type = _NIC_TYPES[options.nic_type]
+    engine.poll_mode = _POLL_MODES[options.poll_mode]
+    engine.dhcp_mtu = options.dhcp_mtu
+    engine.dhcp_dns, engine.dhcpv6_dns = list(options.dhcp_dns), list(options.dhcpv6_dns)
+    engine.enable_ipv6_overlay = options.ipv6_overlay
+    engine.wcmp = options.wcmp
+    engine.flow_table_size, engine.flow_timeout = options.flow_table_size, options.flow_timeout
+    engine.underlay_type_byte, engine.underlay_static = options.underlay_type, options.static_underlay
+    engine.version = service_version()
+    return engine
+
+
+async def _serve(engine: _engine.Engine, options: Options) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        stopped.set()
+        # A second signal ends the process at once.
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+
+    server = Server(engine)
+    stop_metrics = None
+    try:
+        bound = await server.start(options.grpc_addresses(), options.tls())
+        metrics_address = options.metrics_address()
+        if metrics_address is not None:
+            port, stop_metrics = metrics.serve(engine, metrics_address)
+            _log.info("serving metrics", host=metrics_address.host, port=port)
+    except (OSError, ValueError) as error:
+        _log.error("cannot serve", error=str(error))
+        await server.stop()
+        return 1
+    _log.info("serving", addresses=[str(address) for address in bound], version=service_version())
+    notify("READY=1")
+    await stopped.wait()
+    notify("STOPPING=1")
+    await server.stop()
+    if stop_metrics is not None:
+        await loop.run_in_executor(None, stop_metrics)
+    return 0

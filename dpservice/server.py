@@ -1,0 +1,96 @@
+"""The gRPC server: the service, health and reflection on all configured addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from ironcore.dpdk.v1 import dpdk_pb2 as pb
+
+from dpservice import _engine
+from dpservice.calls import SERVICE, RpcError, answer
+from dpservice.health import HealthService
+from dpservice.listen import Address, TlsFiles, server_credentials
+
+_log = structlog.get_logger("grpc")
+
+_KEEPALIVE_MS = 15_000
+_STOP_GRACE_SECONDS = 2.0
+_Context = grpc.aio.ServicerContext[Message, Message]
+
+
+class Server:
+    """Serves one engine.
+
+    Requests of all clients run one after the other in one thread: they stay totally ordered, and a slow one delays
+    neither packets nor health answers. A request whose client went away is still carried out.
+    """
+
+    def __init__(self, engine: _engine.Engine) -> None:
+        self._engine = engine
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="rpc")
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+                # Two processes on one port would share the clients between them without a word.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self.health = HealthService()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((SERVICE.full_name, health_name, reflection.SERVICE_NAME), self._server)
+
+    async def start(self, addresses: Sequence[Address], tls: TlsFiles | None) -> list[Address]:
+        """Listens and reports SERVING; the addresses have real port numbers. Raises OSError or ValueError."""
+        credentials = server_credentials(tls) if tls else None
+        bound = []
+        for address in addresses:
+            try:
+                if credentials is None:
+                    port = self._server.add_insecure_port(str(address))
+                else:
+                    port = self._server.add_secure_port(str(address), credentials)
+            except RuntimeError as error:
+                raise OSError(f"cannot listen on {address}: {error}") from None
+            bound.append(address if address.path else Address(address.host, port))
+        await self._server.start()
+        await self.health.set_serving(True)
+        return bound
+
+    async def stop(self) -> None:
+        """Reports NOT_SERVING, lets running requests end and closes all connections."""
+        await self.health.set_serving(False)
+        await self._server.stop(_STOP_GRACE_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+
+    def _handler(self, method: str) -> grpc.RpcMethodHandler[Message, Message]:
+        descriptor = SERVICE.methods_by_name[method]
+        request_class: type[Message] = getattr(pb, descriptor.input_type.name)
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method),
+            request_deserializer=request_class.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
+
+    def _unary(self, method: str) -> Callable[[Message, _Context], Awaitable[Message]]:
+        async def handle(request: Message, context: _Context) -> Message:
+            loop = asyncio.get_running_loop()
+            try:
+                return await loop.run_in_executor(self._executor, answer, self._engine, method, request)
+            except RpcError as error:
+                await context.abort(error.code, error.text)
+            except Exception:
+                _log.exception("request crashed", method=method)
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+            raise AssertionError("abort returned")
+
+        return handle
