@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import structlog
 from google.protobuf.message import Message
@@ -19,6 +19,9 @@ from apimachinery.informer import Change, Informer, Key, key_of
 from apimachinery.logs import LogLimiter, Outage
 from apimachinery.scheme import metadata_of
 from apimachinery.workqueue import Backoff, WorkQueue
+
+if TYPE_CHECKING:
+    from apimachinery.store import Store
 
 _log = structlog.get_logger(__name__)
 
@@ -287,12 +290,16 @@ class ControllerContext:
     client:   of the API that the process serves or is pointed at.
     options:  the configuration of the process.
     identity: name of this process in elections and as field owner.
+    store:    of the API server in the same process; None in a process that is only a client.
     """
 
-    def __init__(self, client: Client, options: Mapping[str, object], identity: str) -> None:
+    def __init__(
+        self, client: Client, options: Mapping[str, object], identity: str, *, store: "Store | None" = None
+    ) -> None:
         self.client = client
         self.options = options
         self.identity = identity
+        self.store = store
         self._informers: dict[tuple[type[Message], str], Informer[Any]] = {}
 
     def informer(self, message_class: type[M], namespace: str = "") -> Informer[M]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -158,36 +158,45 @@ def assess(node: Message, beat: Beat | None, now: datetime) -> bool:
     return set_condition(status.conditions, READY, FALSE, reason="HeartbeatLost", message=message, now=now)
 
 
-class NodeLiveness:
-    """Keeps condition Ready of all nodes of one kind. Run `controller` under the leader, and `follow` beside it."""
+class NodeLiveness(Controller, Generic[M]):
+    """Keeps condition Ready of all nodes of one kind."""
 
     def __init__(self, store: Store, client: KindClient[M], informer: Informer[M]) -> None:
         self._store = store
         self._client = client
         self._informer = informer
         self._prefix = beat_prefix(client.info)
-        self.controller = Controller(
-            f"{client.info.group}-{client.info.plural}-liveness", self._reconcile, [(informer, own_key)]
+        super().__init__(
+            f"{client.info.group}-{client.info.plural}-liveness", self._reconcile_node, [(informer, own_key)]
         )
 
-    async def follow(self) -> None:
-        """Wakes the controller for each lease that begins or ends; runs until cancelled."""
+    async def run(self, *, grace: float = 10.0) -> None:
+        """Works until cancelled, and wakes up for each lease that begins or ends."""
+        following = asyncio.create_task(self._follow(), name=f"follow {self._prefix}")
+        try:
+            await super().run(grace=grace)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
         outage = Outage(f"store for {self._prefix}")
         while True:
             try:
                 revision = await self._store.current_revision()
-                self.controller.enqueue_all()
+                # What happened before this revision is seen by these runs, what happens after it by the watch.
+                self.enqueue_all()
                 async with aclosing(self._store.watch(self._prefix, after_revision=revision)) as items:
                     async for item in items:
                         outage.recovered()
                         if isinstance(item, WatchBatch):
                             for change in item.changes:
-                                self.controller.enqueue(Key("", change.item.key.removeprefix(self._prefix)))
+                                self.enqueue(Key("", change.item.key.removeprefix(self._prefix)))
             except ApiError as error:
                 outage.lost(error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _reconcile(self, key: Key) -> Result | None:
+    async def _reconcile_node(self, key: Key) -> Result | None:
         found = self._informer.get("", key.name)
         if found is None:
             return None

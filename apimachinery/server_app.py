@@ -83,6 +83,7 @@ class ApiServer:
     ) -> list[Endpoint]:
         """Listens and follows the store; returns the addresses with the ports that were chosen.
 
+        Unix sockets are served without TLS: the permissions of their directory say who may connect.
         Raises ValueError for an address that others reach without mutual TLS (unless ``insecure``), OSError if one
         cannot be used, TlsError for unusable files.
         """
@@ -93,7 +94,7 @@ class ApiServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _add_reflection(server, (*self.services, health.SERVICE_NAME))
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        bound = [_bind(server, address, credentials) for address in addresses]
+        bound = [_bind(server, address, None if address.path else credentials) for address in addresses]
         await server.start()
         for kind in self.kinds:
             name = f"cache {kind.info.resource_type}"

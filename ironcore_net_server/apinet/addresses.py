@@ -21,7 +21,7 @@ from apimachinery.scheme import kind_info, metadata_of
 from apimachinery.store import Store
 from ironcore_net_server.allocation.allocator import Allocator
 from ironcore_net_server.allocation.pool import Pool, to_address
-from ironcore_net_server.apinet.claims import claim_owner, claim_ref, describe
+from ironcore_net_server.apinet.claims import claim_owner, claim_ref, describe, is_used
 from ironcore_net_server.apinet.names import IP_FAMILY_LABEL, IP_LABEL
 from ironcore_net_server.apinet.settings import ApinetSettings
 from ironcore_net_server.objects import read_object
@@ -158,7 +158,8 @@ class PublicAddresses:
         if ip.spec.HasField("claim_ref"):
             if ip.spec.claim_ref.uid == meta.uid:
                 return
-            raise _refused(path, "IP_CLAIMED", f"{address} is claimed by {describe(ip.spec.claim_ref)}")
+            if await is_used(plan.store, ip):
+                raise _refused(path, "IP_CLAIMED", f"{address} is claimed by {describe(ip.spec.claim_ref)}")
         claimed = ip_pb2.IP()
         claimed.CopyFrom(ip)
         claimed.spec.claim_ref.CopyFrom(claim_ref(claimer, namespaced=False))
