@@ -277,8 +277,12 @@ class EtcdProcess:
 
     async def _ask(self) -> None:
         """Returns once etcd has listened, elected itself and answered."""
-        socket_exists = AsyncRetrying(retry=retry_if_result(lambda there: not there), wait=wait_fixed(0.01))
-        await socket_exists((self._home / CLIENT_SOCKET).exists)
+        socket = self._home / CLIENT_SOCKET
+
+        async def listening() -> bool:
+            return socket.exists()
+
+        await AsyncRetrying(retry=retry_if_result(lambda there: not there), wait=wait_fixed(0.01))(listening)
         timeout = self._settings.start_timeout
         async with EtcdClient([self.endpoint], timeout=timeout, attempt_timeout=timeout) as client:
             await client.call(lambda stubs: stubs.kv.Range, read_request("/"))
