@@ -1,5 +1,7 @@
 """Metrics and traces of a process: set-up, the Prometheus page, and interceptors for gRPC servers and clients."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import inspect
@@ -8,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import HTTPServer
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import structlog
@@ -104,7 +106,7 @@ def setup_telemetry(
 
 # What an interceptor sees of a handler depends on a method that it does not know, hence Any.
 _Context = grpc.aio.ServicerContext[Any, Any]
-_Handler = grpc.RpcMethodHandler[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class ServerTelemetry(grpc.aio.ServerInterceptor):
