@@ -123,7 +123,10 @@ class Controller:
             for number in range(self._workers)
         ]
         try:
-            await asyncio.gather(*workers)
+            # Unlike gather, wait does not pass a cancellation on to runs that began.
+            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in ended:
+                worker.result()
         finally:
             self._draining = True
             for worker in idle:
@@ -150,6 +153,8 @@ class Controller:
             key = await self._queue.get()
             idle.discard(task)
             await self._run_key(key)
+            # Runs that never wait must not keep everything else from running.
+            await asyncio.sleep(0)
 
     async def _run_key(self, key: Key) -> None:
         begin = time.monotonic()

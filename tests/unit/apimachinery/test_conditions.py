@@ -2,8 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from ironcore.meta.v1 import meta_pb2
-
 from apimachinery.conditions import FALSE, TRUE, find_condition, is_true, set_condition
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
