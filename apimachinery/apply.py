@@ -160,28 +160,26 @@ def merge_applied(info: KindInfo, live: Message, applied: Message, manager: str,
     for field in message_plan(merged.DESCRIPTOR).fields:
         if field.name != "metadata" and (field.name != "status" or not info.has_status):
             _merge_field(merged, applied, field)
-    _prune(merged, managed, info)
+    _store_existing(merged, leaves(info, merged), managed)
     return merged
 
 
 def disown_changed(info: KindInfo, obj: Message, old: Message, writer: str) -> None:
     """After an ordinary write: appliers other than ``writer`` no longer own what it changed or removed; in place."""
-    meta = metadata_of(obj)
     if not metadata_of(old).managed_fields:
         return
     before, after = leaves(info, old), leaves(info, obj)
+    changed = {path for path in before if before[path] != after.get(path)}
     managed = owners(metadata_of(old))
-    for owner, paths in managed.items():
-        paths &= after.keys()
-        if owner != writer:
-            paths -= {path for path in paths if before.get(path) != after[path]}
-    _store_owners(meta, managed)
+    _store_existing(
+        obj, after, {owner: paths if owner == writer else paths - changed for owner, paths in managed.items()}
+    )
 
 
-def _prune(merged: Message, managed: dict[str, set[Path]], info: KindInfo) -> None:
-    """Stores the owners without paths that no longer exist."""
-    existing = leaves(info, merged).keys()
-    _store_owners(metadata_of(merged), {owner: paths & existing for owner, paths in managed.items()})
+def _store_existing(obj: Message, present: Leaves, managed: Mapping[str, set[Path]]) -> None:
+    """Stores the owners, without paths that do not exist. A message exists if anything in it does."""
+    existing = {path[:length] for path in present for length in range(1, len(path) + 1)}
+    _store_owners(metadata_of(obj), {owner: paths & existing for owner, paths in managed.items()})
 
 
 def _merge_field(target: Message, source: Message, field: FieldPlan) -> None:

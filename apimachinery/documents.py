@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import yaml
 
@@ -44,14 +44,14 @@ def load_documents(text: str) -> list[Plain]:
         except (RecursionError, ValueError):
             raise InvalidArgument("JSON text is nested too deeply or has a number that is too long") from None
     try:
-        budget = _Budget()
-        nodes = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
-        several = len(nodes) > 1
-        return [_from_node(node, f"[{i}]" if several else "", budget, 0) for i, node in enumerate(nodes)]
+        return _YamlReader(text).documents()
     except yaml.YAMLError as error:
         raise InvalidArgument(f"YAML text is not valid: {_one_line(error)}") from None
-    except RecursionError:
-        raise InvalidArgument("YAML text is nested too deeply") from None
+
+
+def document_path(index: int) -> str:
+    """How paths begin in the document with this index: the first one needs no number."""
+    return f"[{index}]" if index else ""
 
 
 def _one_line(error: yaml.YAMLError) -> str:
@@ -74,8 +74,8 @@ class _Budget:
     def __init__(self) -> None:
         self.left = MAX_NODES
 
-    def spend(self, path: str, depth: int) -> None:
-        self.left -= 1
+    def spend(self, path: str, depth: int, values: int = 1) -> None:
+        self.left -= values
         if self.left < 0:
             raise _invalid(path, f"document has more than {MAX_NODES} values")
         if depth > MAX_DEPTH:
@@ -97,28 +97,90 @@ def _from_pairs(value: Any, path: str, budget: _Budget, depth: int = 0) -> Plain
     return value  # type: ignore[no-any-return]
 
 
-def _from_node(node: yaml.Node, path: str, budget: _Budget, depth: int) -> Plain:
-    budget.spend(path, depth)
-    if isinstance(node, yaml.MappingNode):
-        found: dict[str, Plain] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise _invalid(path, f"has a key that is not a string (line {key_node.start_mark.line + 1})")
-            key = key_node.value
-            at = f"{path}.{key}" if path else key
-            if key in found:
-                raise _invalid(at, f"appears twice (line {key_node.start_mark.line + 1})")
-            found[key] = _from_node(value_node, at, budget, depth + 1)
+class _Anchored(NamedTuple):
+    """A value that aliases may repeat, with the number of values in it and their depth."""
+
+    value: Plain
+    values: int
+    height: int
+
+
+class _YamlReader:
+    """Builds values from parser events: unlike PyYAML's composer, it bounds the depth before it recurses."""
+
+    def __init__(self, text: str) -> None:
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=yaml.CSafeLoader))
+        self._budget = _Budget()
+        self._anchors: dict[str, _Anchored] = {}
+        # Of the value read last.
+        self._height = 0
+
+    def documents(self) -> list[Plain]:
+        found: list[Plain] = []
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                self._anchors.clear()
+                found.append(self._value(next(self._events), document_path(len(found)), 0))
         return found
-    if isinstance(node, yaml.SequenceNode):
-        return [_from_node(child, f"{path}[{i}]", budget, depth + 1) for i, child in enumerate(node.value)]
-    return _scalar(cast(yaml.ScalarNode, node), path)
+
+    def _value(self, event: Any, path: str, depth: int) -> Plain:
+        self._budget.spend(path, depth)
+        if isinstance(event, yaml.AliasEvent):
+            return self._repeat(event, path, depth)
+        before = self._budget.left
+        if isinstance(event, yaml.MappingStartEvent):
+            value: Plain = self._mapping(path, depth)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self._sequence(path, depth)
+        else:
+            value, self._height = _scalar(event, path), 0
+        if event.anchor:
+            self._anchors[event.anchor] = _Anchored(value, before - self._budget.left, self._height)
+        return value
+
+    def _repeat(self, event: Any, path: str, depth: int) -> Plain:
+        anchored = self._anchors.get(event.anchor)
+        if anchored is None:
+            raise _invalid(path, f"repeats &{event.anchor}, which is not complete or does not exist")
+        self._height = anchored.height
+        self._budget.spend(path, depth + anchored.height, anchored.values)
+        return anchored.value
+
+    def _mapping(self, path: str, depth: int) -> dict[str, Plain]:
+        found: dict[str, Plain] = {}
+        height = 0
+        for event in self._until(yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _invalid(path, f"has a key that is not a string (line {line})")
+            at = f"{path}.{event.value}" if path else event.value
+            if event.value in found:
+                raise _invalid(at, f"appears twice (line {line})")
+            found[event.value] = self._value(next(self._events), at, depth + 1)
+            height = max(height, self._height + 1)
+        self._height = height
+        return found
+
+    def _sequence(self, path: str, depth: int) -> list[Plain]:
+        found: list[Plain] = []
+        height = 0
+        for event in self._until(yaml.SequenceEndEvent):
+            found.append(self._value(event, f"{path}[{len(found)}]", depth + 1))
+            height = max(height, self._height + 1)
+        self._height = height
+        return found
+
+    def _until(self, end: type[Any]) -> Iterator[Any]:
+        for event in self._events:
+            if isinstance(event, end):
+                return
+            yield event
 
 
-def _scalar(node: yaml.ScalarNode, path: str) -> Plain:
-    text: str = node.value
-    # The C parser gives plain scalars the style "". Quoted and block scalars are strings, as is anything tagged !!str.
-    if node.style or node.tag == "tag:yaml.org,2002:str":
+def _scalar(event: Any, path: str) -> Plain:
+    text: str = event.value
+    # Quoted and block scalars are strings, and so is everything with the tag !!str.
+    if event.style or event.tag == "tag:yaml.org,2002:str":
         return text
     if _NULL.fullmatch(text):
         return None

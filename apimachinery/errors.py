@@ -19,8 +19,8 @@ from google.rpc import error_details_pb2, status_pb2
 DOMAIN: Final = "ironcore.dev"
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 # gRPC clients refuse trailers above 8 KiB, so what goes into one is bounded: number of violations, and bytes of a text.
-MAX_VIOLATIONS: Final = 16
-MAX_TEXT: Final = 240
+MAX_VIOLATIONS: Final = 10
+MAX_TEXT: Final = 160
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ironcore.meta.v1 import options_pb2
 
 from apimachinery.apply import format_path, parse_path
-from apimachinery.documents import MAX_DEPTH, Plain, dump_json, dump_yaml, load_documents
+from apimachinery.documents import MAX_DEPTH, Plain, document_path, dump_json, dump_yaml, load_documents
 from apimachinery.errors import FieldViolation, InvalidArgument
 from apimachinery.scheme import KindInfo, Scheme, kind_info
 from apimachinery.selectors import enum_texts
@@ -45,13 +45,13 @@ _RANGES: Final[Mapping[int, tuple[int, int]]] = {
 def parse(text: str, scheme: Scheme) -> list[Message]:
     """The objects in YAML (any number of documents) or JSON text; ``kind: List`` stands for its items.
 
-    Raises InvalidArgument with the path of every wrong field; of several documents, the path begins with the number of
-    the document, as in ``[2].spec.ips[0].value``.
+    Raises InvalidArgument with the path of every wrong field; after the first document the path begins with the index
+    of the document, as in ``[1].spec.ips[0].value``. Empty documents stand for nothing.
     """
-    documents = [document for document in load_documents(text) if document is not None]
     objects: list[Message] = []
-    for index, document in enumerate(documents):
-        objects += _from_document(document, scheme, f"[{index}]" if len(documents) > 1 else "")
+    for index, document in enumerate(load_documents(text)):
+        if document is not None:
+            objects += _from_document(document, scheme, document_path(index))
     return objects
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
+from ironcore.meta.v1 import meta_pb2
 
 from apimachinery.client import Client
 from apimachinery.endpoints import Endpoint
@@ -48,14 +49,14 @@ async def api_server(
 
 
 async def collect(stream: Any, count: int) -> list[tuple[str, Any]]:
-    """The next ``count`` items of a watch, flattened: ("ADDED", object) and ("SYNCED", revision); BOOKMARKs left out."""
-    from ironcore.meta.v1 import meta_pb2
-
+    """The next items of a watch, at least ``count``: ("ADDED", object), ("SYNCED", revision); no BOOKMARKs."""
     found: list[tuple[str, Any]] = []
     async with asyncio.timeout(TIMEOUT):
         async for response in stream:
-            for event in response.events:
-                found.append((meta_pb2.EventType.Name(event.type).removeprefix("EVENT_TYPE_"), event.object))
+            found += [
+                (meta_pb2.EventType.Name(event.type).removeprefix("EVENT_TYPE_"), event.object)
+                for event in response.events
+            ]
             if response.HasField("mark") and response.mark.type != meta_pb2.MARK_TYPE_BOOKMARK:
                 name = meta_pb2.MarkType.Name(response.mark.type).removeprefix("MARK_TYPE_")
                 found.append((name, response.mark.resource_version))
