@@ -57,17 +57,17 @@ class Endpoint:
 
 def parse_endpoint(text: str) -> Endpoint:
     """``http://host:port``, ``https://host:port``, ``host:port`` or ``unix:///path``. ValueError says what is wrong."""
-    url = urlsplit(text if "://" in text else f"//{text}")
+    try:
+        url = urlsplit(text if "://" in text else f"//{text}")
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ValueError(f"etcd endpoint {text!r}: {error}") from None
     if url.scheme == "unix":
         if url.netloc or not url.path or len(url.path.encode()) > MAX_SOCKET_PATH:
             raise ValueError(f"etcd endpoint {text!r}: want unix:///path with at most {MAX_SOCKET_PATH} bytes of path")
         return Endpoint(text, f"unix:{url.path}", False)
     if url.scheme not in ("", "http", "https"):
         raise ValueError(f"etcd endpoint {text!r}: scheme {url.scheme!r} is not http, https or unix")
-    try:
-        host, port = url.hostname, url.port
-    except ValueError as error:
-        raise ValueError(f"etcd endpoint {text!r}: {error}") from None
     if not host or not port or url.path not in ("", "/") or url.query or url.fragment or url.username is not None:
         raise ValueError(f"etcd endpoint {text!r}: want [http[s]://]host:port")
     secure = {"": None, "http": False, "https": True}[url.scheme]
