@@ -19,9 +19,8 @@ import statistics
 import time
 from multiprocessing.connection import Connection
 
-import uvloop
-
 from metalbond.client import MetalbondClient
+from metalbond.main import run
 from metalbond.server import MetalbondServer
 from metalbond.types import Destination, NextHop
 
@@ -44,7 +43,7 @@ class CountingBackend:
 
 
 def serve(pipe: Connection) -> None:
-    async def run() -> None:
+    async def work() -> None:
         server = MetalbondServer()
         await server.start(["[::1]:0"])
         pipe.send(server.addresses[0])
@@ -52,11 +51,11 @@ def serve(pipe: Connection) -> None:
         pipe.send(_usage())
         await server.close()
 
-    uvloop.run(run())
+    run(work())
 
 
 def receive(address: str, routes: int, pipe: Connection) -> None:
-    async def run() -> None:
+    async def work() -> None:
         backend = CountingBackend(routes)
         client = MetalbondClient([address], backend=backend)
         client.subscribe(VNI)
@@ -68,11 +67,11 @@ def receive(address: str, routes: int, pipe: Connection) -> None:
         pipe.send((time.monotonic() - started, time.monotonic()))
         await client.close()
 
-    uvloop.run(run())
+    run(work())
 
 
 def announce(address: str, routes: int, pipe: Connection) -> None:
-    async def run() -> None:
+    async def work() -> None:
         client = MetalbondClient([address], backend=CountingBackend(-1))
         await client.start()
         await client.wait_connected()
@@ -86,7 +85,7 @@ def announce(address: str, routes: int, pipe: Connection) -> None:
         await asyncio.to_thread(pipe.recv)
         await client.close()
 
-    uvloop.run(run())
+    run(work())
 
 
 def _usage() -> dict[str, float]:

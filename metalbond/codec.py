@@ -75,6 +75,11 @@ class Hello:
 
 
 _TYPES = {int(t): t for t in MessageType}
+# Comparing with members of enums in Python code costs more than parsing an update.
+_ADD, _REMOVE = pb.ADD, pb.REMOVE
+_IPV4, _IPV6 = pb.IPV4, pb.IPV6
+_NAT = int(HopType.NAT)
+_ADDRESS_BYTES = (4, 16)
 
 
 def split(stream: bytes) -> tuple[list[Frame], int]:
@@ -109,6 +114,9 @@ def frame(kind: MessageType, payload: bytes) -> bytes:
         raise PayloadTooLongError(f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD}")
     return bytes((VERSION, len(payload) >> 8, len(payload) & 0xFF, kind)) + payload
 
+
+_UPDATE_HEADERS = [frame(MessageType.UPDATE, bytes(n))[:HEADER_BYTES] for n in range(128)]
+"""By payload length; the longest update that can exist has fewer than 100 bytes."""
 
 KEEPALIVE = frame(MessageType.KEEPALIVE, b"")
 
@@ -152,22 +160,23 @@ def decode_subscription(payload: bytes) -> int:
 @lru_cache(maxsize=16384)
 def encode_update(add: bool, route: Route) -> bytes:
     """One frame. Cached, because a server sends the same one to every subscriber."""
-    message = pb.Update(action=pb.ADD if add else pb.REMOVE, vni=route.vni)
-    prefix, length = route.destination
-    destination = message.destination
-    destination.SetInParent()
-    if len(prefix) != 4:
-        destination.ip_version = pb.IPV6
+    vni, (prefix, length), (target, target_vni, hop_type, low, high) = route
+    message = pb.Update(action=_ADD if add else _REMOVE, vni=vni)
+    destination, hop = message.destination, message.next_hop
     destination.prefix = prefix
     destination.prefix_length = length
-    hop = message.next_hop
-    hop.target_address = route.hop.target
-    hop.target_vni = route.hop.vni
-    hop.type = route.hop.type  # type: ignore[assignment]  # an open enum: unknown numbers are passed on
-    if route.hop.type == HopType.NAT:
-        hop.nat_port_range_from = route.hop.nat_from
-        hop.nat_port_range_to = route.hop.nat_to
-    return frame(MessageType.UPDATE, message.SerializeToString())
+    hop.target_address = target
+    if len(prefix) != 4:
+        destination.ip_version = _IPV6
+    if target_vni:
+        hop.target_vni = target_vni
+    if hop_type:
+        hop.type = hop_type  # type: ignore[assignment]  # an open enum: unknown numbers are passed on
+    if hop_type == _NAT:
+        hop.nat_port_range_from = low
+        hop.nat_port_range_to = high
+    payload = message.SerializeToString()
+    return _UPDATE_HEADERS[len(payload)] + payload
 
 
 def decode_update(payload: bytes) -> tuple[bool, Route]:
@@ -177,25 +186,25 @@ def decode_update(payload: bytes) -> tuple[bool, Route]:
     """
     message = pb.Update()
     _parse(message, payload)
-    if not message.HasField("destination") or not message.HasField("next_hop"):
-        raise BadPayloadError("update: destination and next_hop are required")
-    to, via = message.destination, message.next_hop
-    prefix, target, length, kind = to.prefix, via.target_address, to.prefix_length, int(via.type)
-    if len(prefix) not in (4, 16) or len(target) not in (4, 16):
-        raise BadPayloadError(f"update: addresses of {len(prefix)} and {len(target)} bytes, must be 4 or 16")
-    if message.action not in (pb.ADD, pb.REMOVE):
-        raise InvalidRouteError(f"action: {message.action}, must be 0 or 1")
-    if (len(prefix) == 4) != (to.ip_version == pb.IPV4):
-        raise InvalidRouteError(f"destination.ip_version: {to.ip_version} with a prefix of {len(prefix)} bytes")
-    if length > 8 * len(prefix):
-        raise InvalidRouteError(f"destination.prefix_length: {length} with a prefix of {len(prefix)} bytes")
+    to, via, action = message.destination, message.next_hop, message.action
+    prefix, length, target, hop_type = to.prefix, to.prefix_length, via.target_address, via.type
+    size = len(prefix)
+    if size not in _ADDRESS_BYTES or len(target) not in _ADDRESS_BYTES:
+        # An absent destination or next hop ends here too.
+        raise BadPayloadError(f"update: addresses of {size} and {len(target)} bytes, both must be there with 4 or 16")
+    if action not in (_ADD, _REMOVE):
+        raise InvalidRouteError(f"action: {action}, must be 0 or 1")
+    if to.ip_version != (_IPV4 if size == 4 else _IPV6):
+        raise InvalidRouteError(f"destination.ip_version: {to.ip_version} with a prefix of {size} bytes")
+    if length > 8 * size:
+        raise InvalidRouteError(f"destination.prefix_length: {length} with a prefix of {size} bytes")
     low = high = 0
-    if kind == HopType.NAT:
+    if hop_type == _NAT:
         low, high = via.nat_port_range_from, via.nat_port_range_to
         if low > MAX_PORT or high > MAX_PORT:
             raise InvalidRouteError(f"next_hop.nat_port_range: {low} to {high}, must be 0 to {MAX_PORT}")
-    route = Route(message.vni, Destination(prefix, length), NextHop(target, via.target_vni, kind, low, high))
-    return message.action == pb.ADD, route
+    hop = NextHop(target, via.target_vni, hop_type, low, high)
+    return action == _ADD, Route(message.vni, Destination(prefix, length), hop)
 
 
 def _parse(message: pb.Hello | pb.Subscription | pb.Update, payload: bytes) -> None:

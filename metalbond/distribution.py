@@ -1,7 +1,7 @@
 """Who must be told what: the server's decisions without sockets and clocks.
 
 The rule is one sentence: a subscriber has a route if anyone but itself announces it. ADD and REMOVE follow from
-comparing that with what was written to its connection: a REMOVE goes exactly to those who got the ADD, and what is undone
+comparing that with what was written to its connection: a REMOVE goes exactly to those who got the ADD, what is undone
 before it was written is never written. A queue never holds more entries than the tables that it describes.
 """
 
@@ -194,4 +194,7 @@ class Distributor:
 
     def _foreign(self, subscriber: Subscriber, sources: tuple[int, ...]) -> bool:
         origins, origin = self._origins, subscriber.origin
-        return any(origins[source] != origin for source in sources)
+        for source in sources:  # noqa: SIM110 # half the time of any() in the innermost loop of the server
+            if origins[source] != origin:
+                return True
+        return False

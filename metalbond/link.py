@@ -257,7 +257,9 @@ class ServerLink:
         self._stats.sessions_lost[reason] += 1
         self._forget()
         if was_up:
-            self._log.warning("server lost", reason=reason, detail=detail)
+            self._reported = True
+            if reason != "shutdown":
+                self._log.warning("server lost, retrying", reason=reason, detail=detail)
             self._owner.link_down(self.server)
         if not self._ended.done():
             self._ended.set_result((reason, detail))

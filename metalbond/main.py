@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -66,7 +67,7 @@ def server(listen: tuple[list[str], ...], keepalive: int, max_hold: int, metrics
     """Take routes from clients and give them to those that subscribe."""
     _configure_logs(verbose)
     config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold)
-    _run(_serve(cli.flatten(listen), config, metrics))
+    run(_serve(cli.flatten(listen), config, metrics))
 
 
 async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -> None:
@@ -146,7 +147,7 @@ def client(
         )
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    _run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))
+    run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))
 
 
 class LogBackend:
@@ -201,7 +202,11 @@ def _expose(registry: CollectorRegistry, address: str | None) -> None:
     log.info("serving metrics", address=address)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on the fast loop, with a collector that fits: routes are many, live long and form no cycles, and
+    at the default threshold of 700 objects the search for cycles takes half of the time.
+    """
+    gc.set_threshold(100_000, 50, 50)
     uvloop.run(work)
 
 

@@ -32,13 +32,15 @@ class RouteTable(Generic[S]):
             return False
         mine.add(route)
         vni, destination, hop = route
-        hops = self._vnis.setdefault(vni, {}).setdefault(destination, {})
-        sources = hops.get(hop)
-        if sources is None:
-            self._size += 1
-            hops[hop] = (source,)
-        else:
-            hops[hop] = (*sources, source)
+        destinations = self._vnis.get(vni)
+        if destinations is None:
+            destinations = self._vnis[vni] = {}
+        hops = destinations.get(destination)
+        if hops is None:
+            hops = destinations[destination] = {}
+        sources = hops.get(hop, ())
+        self._size += not sources
+        hops[hop] = (*sources, source)
         return True
 
     def remove(self, source: S, route: Route) -> bool:

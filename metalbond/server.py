@@ -153,7 +153,7 @@ class _ServerPeer:
         outbox = self._subscriber.outbox
         entries = outbox.take(limit // FRAME_BYTES)
         frames = [codec.KEEPALIVE if entry is None else codec.encode_update(*entry) for entry in entries]
-        self._server.stats.updates_sent += len(frames)
+        self._server.stats.updates_sent += len(entries) - entries.count(None)
         return frames, bool(outbox)
 
     def on_lost(self, reason: str, detail: str) -> None:

@@ -118,6 +118,8 @@ class NextHop(NamedTuple):
             return f"next_hop.target_address: {len(self.target)} bytes, must be 4 or 16"
         if not 0 <= self.vni <= MAX_VNI:
             return f"next_hop.target_vni: {self.vni}, must be 0 to {MAX_VNI}"
+        if not -(2**31) <= self.type < 2**31:
+            return f"next_hop.type: {self.type}, must fit 32 bits"
         if not (0 <= self.nat_from <= MAX_PORT and 0 <= self.nat_to <= MAX_PORT):
             return f"next_hop.nat_port_range: {self.nat_from} to {self.nat_to}, must be 0 to {MAX_PORT}"
         if self.type != HopType.NAT and (self.nat_from or self.nat_to):

@@ -31,7 +31,7 @@ class Union:
         self.received: RouteTable[str] = RouteTable()
         self._own: RouteTable[str] = RouteTable()
         self._subscribed: set[int] = set()
-        self._visible: dict[int, set[tuple[Destination, NextHop]]] = {}
+        self._visible: dict[int, set[Route]] = {}
         self._stale: dict[str, set[Route]] = {}
         self._changes: list[Change] = []
 
@@ -93,7 +93,7 @@ class Union:
         elif route.vni in self._subscribed:
             if stale := self._stale.get(server):
                 stale.discard(route)
-            if self.received.add(server, route) and len(self.received.sources(route)) == 1:
+            if self.received.add(server, route):
                 self._refresh(route)
 
     def lose(self, server: str) -> None:
@@ -114,7 +114,7 @@ class Union:
     # What the backend sees
 
     def visible(self, vni: int) -> frozenset[tuple[Destination, NextHop]]:
-        return frozenset(self._visible.get(vni, ()))
+        return frozenset((route.destination, route.hop) for route in self._visible.get(vni, ()))
 
     def visible_count(self) -> int:
         return sum(map(len, self._visible.values()))
@@ -144,28 +144,25 @@ class Union:
                 self._refresh(Route(route.vni, route.destination, hop))
 
     def _refresh(self, route: Route) -> None:
-        vni, destination, hop = route
-        visible = self._visible.get(vni)
-        was = visible is not None and (destination, hop) in visible
         now = self._is_visible(route)
-        if was == now:
+        if now == (route in self._visible.get(route.vni, ())):
             return
-        if visible is None:
-            visible = self._visible[vni] = set()
+        visible = self._visible.setdefault(route.vni, set())
         if now:
-            visible.add((destination, hop))
+            visible.add(route)
         else:
-            visible.discard((destination, hop))
+            visible.discard(route)
             if not visible:
-                del self._visible[vni]
+                del self._visible[route.vni]
         self._changes.append(Change(now, route))
 
     def _is_visible(self, route: Route) -> bool:
-        if route.vni not in self._subscribed:
+        vni, destination, hop = route
+        if vni not in self._subscribed:
             return False
-        own = self._own.hops(route.vni, route.destination)
-        if route.hop in own:
-            return route.hop.type == HopType.LOADBALANCER_TARGET
-        if route not in self.received:
+        own = self._own.hops(vni, destination)
+        if hop in own:
+            return hop.type == HopType.LOADBALANCER_TARGET
+        if not self.received.sources(route):
             return False
-        return route.hop.type != HopType.STANDARD or all(hop.type != HopType.STANDARD for hop in own)
+        return not own or hop.type != HopType.STANDARD or all(other.type != HopType.STANDARD for other in own)
