@@ -24,7 +24,8 @@ class HostReport:
     """What a pass of the host found, for the status of its interfaces.
 
     problems: interfaces that cannot be programmed. failures: what the engine refused, by interface or prefix.
-    devices: by interface id. reachable: False while the engine is lost; `actual` is the last known state then.
+    devices: by interface id. claimed: ids that hold a device. generations: of the objects that were looked at, by id.
+    reachable: False while the engine is lost; `actual` is the last known state then.
     """
 
     actual: Actual = field(default_factory=Actual)
@@ -32,6 +33,7 @@ class HostReport:
     failures: Mapping[str | PrefixKey, str] = field(default_factory=dict)
     devices: Mapping[str, Device] = field(default_factory=dict)
     claimed: frozenset[str] = frozenset()
+    generations: Mapping[str, int] = field(default_factory=dict)
     reachable: bool = False
 
     def is_gone(self, uid: str) -> bool:
@@ -43,6 +45,10 @@ class HostReport:
             and all(key.interface_id != uid for key in self.actual.prefixes)
         )
 
+    def covers(self, nic: NetworkInterface) -> bool:
+        """False if a pass that looks at this generation of the interface is still to come."""
+        return not self.reachable or self.generations.get(nic.metadata.uid) == nic.metadata.generation
+
 
 def interface_status(
     nic: NetworkInterface, report: HostReport, now: datetime
@@ -51,7 +57,9 @@ def interface_status(
     uid = nic.metadata.uid
     status = network_interface_pb2.NetworkInterfaceStatus()
     status.conditions.extend(nic.status.conditions)
-    status.observed_generation = nic.metadata.generation
+    # An unreachable engine may keep the host from looking at the newest generation.
+    generation = report.generations.get(uid, nic.status.observed_generation)
+    status.observed_generation = generation
     state, reason, message = _state(uid, report)
     status.state = state
     _set_device(status, report.devices.get(uid))
@@ -60,7 +68,6 @@ def interface_status(
         status.underlay_ip = str(found.underlay)
         status.prefixes.extend(_programmed(PrefixKind.ALIAS, uid, report))
         status.load_balancer_targets.extend(_programmed(PrefixKind.LOAD_BALANCER, uid, report))
-    generation = nic.metadata.generation
     ready = TRUE if state == types_pb2.REALIZATION_STATE_READY else FALSE
     set_condition(
         status.conditions,

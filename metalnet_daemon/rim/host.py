@@ -18,6 +18,7 @@ import structlog
 
 from apimachinery.logs import Outage
 from apimachinery.workqueue import Backoff
+from metalnet_daemon import metrics
 from metalnet_daemon.device.claims import ClaimStore
 from metalnet_daemon.device.pool import assign
 from metalnet_daemon.device.types import Device
@@ -124,8 +125,8 @@ class Host:
         self._complaints: dict[object, str] = {}
         self._ready = asyncio.Event()
         self.report = HostReport()
+        metrics.track_host(self)
         self.engine_version = ""
-        self.operations: collections.Counter[str] = collections.Counter()
 
     @property
     def ready(self) -> asyncio.Event:
@@ -165,7 +166,9 @@ class Host:
                 return True
             self._wake.clear()
             self._due = loop.time() + self._config.resync_seconds
-            clean = await self._pass(loop.time())
+            begin = loop.time()
+            clean = await self._pass(begin)
+            metrics.PASSES.record(loop.time() - begin)
             self._complaints.pop("host", None)
         except EngineLostError as error:
             self._outage.lost(error)
@@ -211,7 +214,7 @@ class Host:
         outcome = await self._apply(desired, plan(desired, self._actual, complete))
         self._routes.announce(announcements(desired, self._actual, self._config.public_vni))
         self._release_claims(spec, objects.complete)
-        self._publish(self._report(spec, outcome))
+        self._publish(self._report(spec, objects, outcome))
         if outcome.lost is not None:
             raise outcome.lost
         await self._save_routes(rib, now)
@@ -275,7 +278,9 @@ class Host:
         self._actual = evolve(self._actual, outcome.done)
         self._memory.ledger.enter(self._actual.routes)
         for operation, _ in outcome.done:
-            self.operations[type(operation).__name__] += 1
+            metrics.OPERATIONS.add(1, {"operation": type(operation).__name__, "result": "done"})
+        for operation, _ in outcome.failed:
+            metrics.OPERATIONS.add(1, {"operation": type(operation).__name__, "result": "refused"})
         if outcome.done:
             counts = collections.Counter(type(operation).__name__ for operation, _ in outcome.done)
             _log.info("host programmed", **dict(counts), failed=len(outcome.failed))
@@ -296,7 +301,7 @@ class Host:
             for uid in claims.collect(alive):
                 _log.info("device claim of an interface that is gone released", interface=uid)
 
-    def _report(self, spec: HostSpec, outcome: Outcome) -> HostReport:
+    def _report(self, spec: HostSpec, objects: HostObjects, outcome: Outcome) -> HostReport:
         failures: dict[str | PrefixKey, str] = {
             operation.key: str(error)
             for operation, error in outcome.failed
@@ -310,6 +315,7 @@ class Host:
             failures=failures,
             devices={uid: by_name[name] for uid, name in claims.items() if name in by_name},
             claimed=frozenset(claims),
+            generations={nic.metadata.uid: nic.metadata.generation for nic in objects.interfaces},
             reachable=outcome.lost is None,
         )
 
