@@ -13,10 +13,16 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from ironcore.meta.v1 import meta_pb2
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from apimachinery.endpoints import Endpoint, parse_targets
-from apimachinery.errors import ApiError, NotFound, Unavailable, from_rpc_error
+from apimachinery.errors import ApiError, Conflict, NotFound, Unavailable, from_rpc_error
 from apimachinery.scheme import KindInfo, kind_info
 from apimachinery.tls import ClientTls, Fingerprint, TlsError, fingerprint
 
@@ -251,12 +257,18 @@ class KindClient(Generic[M]):
     async def list(
         self, namespace: str = "", *, labels: Labels | None = None, fields: Fields | None = None
     ) -> ObjectList[M]:
-        """All objects that match, as they were at one revision."""
-        items: list[M] = []
-        revision = 0
-        async for page, revision in self.pages(namespace, labels=labels, fields=fields):  # noqa: B007
-            items += page
-        return ObjectList(items, revision)
+        """All objects that match, as they were at one revision.
+
+        A list that is so long that its revision is compacted meanwhile begins anew; the third time raises Conflict.
+        """
+        retrying = AsyncRetrying(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(3), reraise=True)
+        items: ObjectList[M] = ObjectList((), 0)
+        async for attempt in retrying:
+            with attempt:
+                items = ObjectList((), 0)
+                async for page, items.resource_version in self.pages(namespace, labels=labels, fields=fields):
+                    items += page
+        return items
 
     async def pages(
         self,
