@@ -57,6 +57,13 @@ def check_ip(text: str) -> str | None:
     return None
 
 
+def check_ip_or_dns_subdomain(text: str) -> str | None:
+    """Address or RFC 1123 subdomain."""
+    if check_ip(text) is None or check_dns_subdomain(text) is None:
+        return None
+    return "must be an address or a DNS subdomain"
+
+
 def check_ipv6(text: str) -> str | None:
     """IPv6 address in canonical form (RFC 5952), without zone."""
     if check_ip(text) is None and ":" in text and canonical_ip(text) == text:
@@ -119,6 +126,7 @@ CHECKS: Final[Mapping[options_pb2.Format.ValueType, Check]] = {
     options_pb2.FORMAT_UUID: check_uuid,
     options_pb2.FORMAT_IPV6: check_ipv6,
     options_pb2.FORMAT_NETWORK: check_network,
+    options_pb2.FORMAT_IP_OR_DNS_SUBDOMAIN: check_ip_or_dns_subdomain,
 }
 
 # Formats that are stored in one spelling only. FORMAT_IPV6 is not among them: it admits no other spelling.
