@@ -6,6 +6,7 @@ both into what the wire contract says. Functions block: they run in a thread of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,9 @@ from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
 from dpservice import _engine, convert
 
-_log = structlog.get_logger("grpc")
+_LOGGER = "grpc"
+_READING = ("Get", "List", "Check")
+_log = structlog.get_logger(_LOGGER)
 
 SUCCESS = pb.Status(code=0, message="Success")
 SERVICE = pb.DESCRIPTOR.services_by_name["DPDKironcore"]
@@ -52,7 +55,10 @@ def answer(engine: _engine.Engine, method: str, request: Message) -> Message:
     call = CALLS.get(method)
     if call is None:
         raise RpcError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented by this version of the service")
-    _log.info("request", method=method, arguments=MessageToString(request, as_one_line=True))
+    # Orchestrators read back all the time; what changes something is worth a line.
+    level = logging.DEBUG if method.startswith(_READING) else logging.INFO
+    if logging.getLogger(_LOGGER).isEnabledFor(level):
+        _log.log(level, "request", method=method, arguments=MessageToString(request, as_one_line=True))
     try:
         return call(engine, request)
     except convert.InvalidArgument as error:

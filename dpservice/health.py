@@ -42,6 +42,15 @@ class HealthService:
             status=self._status if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         )
 
+    async def List(  # noqa: N802 - name of the RPC
+        self,
+        request: health_pb2.HealthListRequest,
+        context: grpc.aio.ServicerContext[health_pb2.HealthListRequest, health_pb2.HealthListResponse],
+    ) -> health_pb2.HealthListResponse:
+        """Status of all names."""
+        status = health_pb2.HealthCheckResponse(status=self._status)
+        return health_pb2.HealthListResponse(statuses=dict.fromkeys(NAMES, status))
+
     async def Watch(  # noqa: N802 - name of the RPC
         self,
         request: health_pb2.HealthCheckRequest,

@@ -59,7 +59,7 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
         port_text = port_text if colon else None
     if not host:
         raise ValueError(f"'{text}' has no host")
-    if ":" in host and not _is_ipv6(host):
+    if (":" in host or text.startswith("[")) and not _is_ipv6(host):
         raise ValueError(f"'{host}' is not an IPv6 address")
     if port_text is None:
         if default_port is None:
