@@ -17,7 +17,9 @@ import platform
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from metalbond.client import MetalbondClient
 from metalbond.main import run
@@ -97,14 +99,14 @@ def run_once(routes: int) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     processes = []
 
-    def spawn(target: object, *arguments: object) -> Connection:
+    def spawn(target: Callable[..., None], *arguments: object) -> Connection:
         here, there = context.Pipe()
-        process = context.Process(target=target, args=(*arguments, there))  # type: ignore[arg-type]
+        process = context.Process(target=target, args=(*arguments, there))
         process.start()
         processes.append(process)
         return here
 
-    def hear(pipe: Connection) -> object:
+    def hear(pipe: Connection) -> Any:
         if not pipe.poll(120):
             raise TimeoutError("a process of the benchmark says nothing")
         return pipe.recv()
@@ -118,10 +120,10 @@ def run_once(routes: int) -> dict[str, float]:
         hear(announcer)
         announcer.send("go")
         started = hear(announcer)
-        _, ended = hear(receiver)  # type: ignore[misc]
+        _, ended = hear(receiver)
         late = spawn(receive, address, routes)
         hear(late)
-        dump, _ = hear(late)  # type: ignore[misc]
+        dump, _ = hear(late)
         announcer.send("stop")
         server.send("stop")
         usage = hear(server)
@@ -130,8 +132,8 @@ def run_once(routes: int) -> dict[str, float]:
     finally:
         for process in processes:
             process.kill()
-    seconds = ended - started  # type: ignore[operator]
-    return {"seconds": seconds, "dump_seconds": dump, **usage}  # type: ignore[dict-item]
+    seconds = ended - started
+    return {"seconds": seconds, "dump_seconds": dump, **usage}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ Setters may be called before `start` and while no server answers: each connectio
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -29,6 +30,7 @@ DEFAULT_KEEPALIVE = 5
 DEFAULT_GRACE = 300.0
 DEFAULT_SETTLE = 15.0
 DEFAULT_HOLD = 30
+DEFAULT_MAX_ROUTES = 4_000_000
 
 
 class RouteBackend(Protocol):
@@ -47,6 +49,7 @@ class MetalbondClient:
     restarted server need this time to announce theirs. identity: unique name of this client that survives its restart,
     at most 64 bytes; hold_seconds: how long servers keep this client's routes after its session is lost, which needs an
     identity. local_address: source address of connections. extensions: False to speak the original protocol only.
+    max_routes: more than these are refused, whatever servers send.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class MetalbondClient:
         identity: str = "",
         hold_seconds: int = DEFAULT_HOLD,
         extensions: bool = True,
+        max_routes: int = DEFAULT_MAX_ROUTES,
         stats: Stats | None = None,
     ) -> None:
         """Raises ValueError for impossible arguments, with their name."""
@@ -68,6 +72,8 @@ class MetalbondClient:
             raise ValueError(f"keepalive: {keepalive}, must be 1 to {MAX_KEEPALIVE} seconds")
         if len(set(servers)) != len(servers):
             raise ValueError("servers: one address is given twice")
+        if local_address is not None:
+            ipaddress.ip_address(local_address)
         name = identity.encode()
         if len(name) > MAX_IDENTITY:
             raise ValueError(f"identity: {len(name)} bytes, at most {MAX_IDENTITY}")
@@ -75,6 +81,7 @@ class MetalbondClient:
         self._union = Union()
         self._backend = backend
         self._grace, self._settle = grace_seconds, settle_seconds
+        self._max_routes = max_routes
         config = LinkConfig(
             SessionConfig(
                 Role.CLIENT, keepalive, hold=hold_seconds if name else 0, identity=name, extensions=extensions
@@ -224,11 +231,17 @@ class MetalbondClient:
         self._notify()
 
     def received(self, server: str, updates: list[tuple[bool, Route]], *, original: bool) -> None:
-        receive = self._union.receive
+        union = self._union
         for add, route in updates:
             # Servers of the original protocol send own routes back, but not their removal.
-            if not (original and add and self._union.announces(route)):
-                receive(server, add, route)
+            if original and add and union.announces(route):
+                continue
+            if add and len(union.received) >= self._max_routes and route not in union.received:
+                if not self.stats.updates_refused["max_routes"]:
+                    log.error("table is full, more routes are only counted", server=server, max_routes=self._max_routes)
+                self.stats.updates_refused["max_routes"] += 1
+                continue
+            union.receive(server, add, route)
         self._deliver()
 
     def replayed(self, server: str) -> None:

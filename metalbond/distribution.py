@@ -167,6 +167,10 @@ class Distributor:
         touched, self._touched = self._touched, set()
         return touched
 
+    def connections(self, origin: Hashable) -> int:
+        """Live connections of one origin."""
+        return sum(subscriber.origin == origin for subscriber in self._peers.values())
+
     def subscriptions(self) -> int:
         return sum(len(peers) for peers in self._of_vni.values())
 

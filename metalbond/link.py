@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from metalbond import codec, session
 from metalbond.codec import InvalidRouteError, MessageType
@@ -163,7 +163,6 @@ class ServerLink:
             while True:
                 async for attempt in AsyncRetrying(
                     wait=wait_random_exponential(multiplier=0.2, max=self._config.redial_max, min=0.05),
-                    retry=retry_if_exception_type((OSError, SessionFailedError)),
                     before_sleep=self._report_failure,
                 ):
                     with attempt:

@@ -80,6 +80,11 @@ class _ServerPeer:
         extended = self.peer.session.extended
         self._subscriber = self._distributor.connect(self._number, hello.identity, original=not extended)
         self._server.stats.sessions_established += 1
+        if hello.identity and self._distributor.connections(hello.identity) > 1:
+            self._log.warning(
+                "identity used twice, these peers do not get each other's routes",
+                identity=hello.identity.decode(errors="backslashreplace"),
+            )
         self._log.info(
             "peer established",
             interval=self.peer.session.interval,
@@ -109,24 +114,25 @@ class _ServerPeer:
         update, number = self._distributor.update, self._number
         table = self._distributor.table
         self._server.stats.updates_received += len(payloads)
+        near_limit = self._full(len(payloads))
         for payload in payloads:
             try:
                 add, route = codec.decode_update(payload)
             except InvalidRouteError as error:
                 self._refuse("invalid", str(error))
                 continue
-            full = add and self._full()
+            full = near_limit and add and self._full(1)
             if full and not table.announces(number, route):
                 self._refuse(full, str(route))
             else:
                 update(number, add, route)
 
-    def _full(self) -> str:
-        """Name of the limit that one more route would break, or an empty string."""
+    def _full(self, more: int) -> str:
+        """Name of the limit that so many more routes would break, or an empty string."""
         table = self._distributor.table
-        if table.count_of(self._number) >= self._config.max_peer_routes:
+        if table.count_of(self._number) + more > self._config.max_peer_routes:
             return "max_peer_routes"
-        return "max_routes" if len(table) >= self._config.max_routes else ""
+        return "max_routes" if len(table) + more > self._config.max_routes else ""
 
     def _refuse(self, reason: str, what: str) -> None:
         self._server.stats.updates_refused[reason] += 1
@@ -245,14 +251,18 @@ class MetalbondServer:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        failing = False
         while True:
             try:
                 sock, _ = await loop.sock_accept(listener)
             except OSError as error:
                 # Out of descriptors, most likely. They come back when peers go.
-                log.error("cannot accept", error=str(error))
+                if not failing:
+                    log.error("cannot accept, retrying", error=str(error))
+                failing = True
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
+            failing = False
             if len(self._peers) >= self.config.max_peers:
                 self.stats.accepts_refused += 1
                 sock.close()

@@ -270,6 +270,20 @@ async def test_limits_refuse_what_is_too_much_and_keep_the_session() -> None:
         other.close()
 
 
+async def test_a_client_takes_no_more_routes_than_it_may() -> None:
+    async with (
+        running_server() as server,
+        running_client(server.addresses) as (a, _),
+        running_client(server.addresses, max_routes=5) as (b, seen),
+    ):
+        b.subscribe(100)
+        a.set_announcements(100, {route[1:] for route in many(8)})
+        await eventually(lambda: b.stats.updates_refused["max_routes"] == 3)
+        assert len(seen.routes) == 5
+        a.set_announcements(100, [])
+        await seen.wait_for()
+
+
 async def test_too_many_peers() -> None:
     async with running_server(ServerConfig(max_peers=1)) as server:
         first = await RawPeer.connect(server.addresses[0])

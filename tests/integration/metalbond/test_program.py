@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from metalbond.types import Destination, HopType, NextHop, Route
-from tests.support.metalbond import process, running_client, server_process
+from tests.support.metalbond import eventually, process, running_client, server_process
 
 ROUTE = Route(7, Destination.parse("20.0.0.1/32"), NextHop.to("fd00::1", HopType.NAT, nat_from=1024, nat_to=65535))
 
@@ -53,7 +53,11 @@ async def test_a_client_that_starts_first_says_once_that_nobody_answers_and_reco
         async with server_process(address):
             await client.logged("server established")
             await client.logged("synced")
-        assert len([e for e in client.log if e["event"] == "server not reachable, retrying"]) == 1
+        await client.logged("server lost, retrying")
+        async with server_process(address):
+            await eventually(lambda: [entry["event"] for entry in client.log].count("server established") == 2)
+            warnings = [entry["event"] for entry in client.log if entry["level"] == "warning"]
+            assert warnings == ["server not reachable, retrying", "server lost, retrying"]
 
 
 async def test_readiness_is_told_to_the_service_manager_when_synced(tmp_path: Path) -> None:
