@@ -144,7 +144,6 @@ class _Attachment:
         self._range = range_of(prefix)
         self._cursor = cursor
         self._cluster_id = 0
-        self._denied_token: str | None = None
         self._stream: Stream | None = None
         self._first: WatchItem | None = None
 
@@ -188,7 +187,6 @@ class _Attachment:
             raise stream.abandon("no answer to a new watch") from None
         if response.canceled and not response.compact_revision:
             raise self._canceled(stream, response.cancel_reason)
-        self._denied_token = None
         return self._cursor.advance(response)
 
     def _create_request(self) -> Any:
@@ -202,13 +200,9 @@ class _Attachment:
     def _canceled(self, stream: Stream, reason: str) -> AttemptError:
         if "permission denied" not in reason:
             return stream.abandon(f"watch canceled: {reason or 'no reason given'}")
-        # An expired token gets the same answer as a user without the right: only a fresh one tells them apart.
-        error = StoreDenied(f"etcd's user may not watch {self._range[0].decode()!r}")
-        if not stream.token or self._denied_token not in (None, stream.token):
-            return AttemptError(Verdict.REJECTED, error)
-        self._denied_token = stream.token
+        # An expired token gets this answer. A user without the right does not come here: the read before is refused.
         self._client.forget_token(stream.token)
-        return AttemptError(Verdict.TOKEN_REJECTED, error)
+        return AttemptError(Verdict.TOKEN_REJECTED, StoreDenied(f"watch canceled: {reason}"))
 
 
 def _is_fragment(response: Any) -> bool:
