@@ -1,0 +1,150 @@
+"""The whole system on one machine: which processes there are, how they are started, killed and asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.lab.namespace import run
+from tests.lab.pki import Authority, Identity
+from tests.lab.process import Process
+from tests.lab.topology import CONTROL_ADDRESS, DEVICES_PER_HYPERVISOR, Hypervisor, Topology
+
+API_PORT = 8443
+METALBOND_PORT = 4711
+DPSERVICE_PORT = 1337
+PARTITION = "lab"
+PUBLIC_PREFIX = "203.0.113.0/24"
+
+
+def executable(name: str) -> str:
+    """Path of one of the project's own programs, beside the running interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+class Stack:
+    """Every process of the lab by name: server, metalbond, and per hypervisor an engine and a daemon."""
+
+    def __init__(self, topology: Topology, directory: Path) -> None:
+        self.topology = topology
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.api_socket = directory / "api.sock"
+        authority = Authority(directory / "pki")
+        self._server_identity = authority.issue("ironcore-net-server", [CONTROL_ADDRESS])
+        self.server = Process("server", self._server_command(), directory)
+        self.metalbond = Process("metalbond", self._metalbond_command(), directory)
+        self.engines: dict[str, Process] = {}
+        self.daemons: dict[str, Process] = {}
+        for hypervisor in topology.hypervisors:
+            name = hypervisor.name
+            identity = authority.issue(f"metalnet-daemon-{name}")
+            self.engines[name] = Process(
+                f"dpservice-{name}", self._engine_command(hypervisor), directory, env={"DP_CONF": ""}
+            )
+            self.daemons[name] = Process(f"metalnet-daemon-{name}", self._daemon_command(hypervisor, identity), directory)
+
+    def processes(self) -> Iterator[Process]:
+        """All of them, in the order in which they are started."""
+        yield self.server
+        yield self.metalbond
+        yield from self.engines.values()
+        yield from self.daemons.values()
+
+    def node_name(self, hypervisor: Hypervisor) -> str:
+        """Name of the hypervisor's node in the global API."""
+        return f"{PARTITION}.{hypervisor.name}"
+
+    def _server_command(self) -> list[str]:
+        listen = ["--listen", f"unix:{self.api_socket}", "--listen", f"[{CONTROL_ADDRESS}]:{API_PORT}"]
+        groups = [word for name in ("networking", "ipam", "apinet", "metalnet") for word in ("--groups", name)]
+        controllers = [
+            word for name in ("garbage", "nodes", "apinetlet", "metalnetlet") for word in ("--controllers", name)
+        ]
+        tls = self._server_identity
+        return [
+            *self.topology.fabric.prefix(),
+            executable("ironcore-net-server"),
+            *("--data-dir", str(self.directory / "etcd")),
+            *listen,
+            *("--tls-cert", str(tls.certificate), "--tls-key", str(tls.key), "--tls-client-ca", str(tls.authority)),
+            *groups,
+            *controllers,
+            *("--partition", PARTITION, "--public-prefix", PUBLIC_PREFIX, "--log-format", "json"),
+            *("--metrics", "127.0.0.1:9100"),
+        ]
+
+    def _metalbond_command(self) -> list[str]:
+        return [
+            *self.topology.fabric.prefix(),
+            executable("metalbond"),
+            "server",
+            *("--listen", f"[{CONTROL_ADDRESS}]:{METALBOND_PORT}"),
+        ]
+
+    def _engine_command(self, hypervisor: Hypervisor) -> list[str]:
+        memory = ["--no-huge", "-m", "400"] if os.environ.get("IRONCORE_NO_HUGE") else ["--socket-mem", "384"]
+        return [
+            *hypervisor.namespace.prefix(),
+            executable("dpservice"),
+            *("-l", "0,1", "--no-pci", "--no-telemetry", "--file-prefix", f"{self.topology.prefix}-{hypervisor.name}"),
+            *memory,
+            *hypervisor.vdevs(),
+            "--",
+            *("--pf0", "pf0", "--pf1", "pf1", "--vf-pattern", "vf", "--ipv6", hypervisor.underlay_address),
+            *("--nic-type", "tap", "--no-offload", "--no-stats", "--enable-ipv6-overlay", "--poll-mode", "adaptive"),
+            *("--grpc-port", str(DPSERVICE_PORT), "--flow-table-size", "65536", "--log-format", "json"),
+            *("--dhcp-mtu", "1500", "--dhcp-dns", "192.0.2.53", "--dhcpv6-dns", "2001:db8::53"),
+        ]
+
+    def _daemon_command(self, hypervisor: Hypervisor, identity: Identity) -> list[str]:
+        # Ports 0 and 1 of the engine are the uplinks.
+        pool = f"vf{{0..{DEVICES_PER_HYPERVISOR - 1}}}=net_af_packet{{2..{DEVICES_PER_HYPERVISOR + 1}}}"
+        return [
+            *hypervisor.namespace.prefix(),
+            executable("metalnet-daemon"),
+            *("--node-name", hypervisor.name, "--api-server", f"[{CONTROL_ADDRESS}]:{API_PORT}"),
+            *("--api-server-ca", str(identity.authority), "--api-server-cert", str(identity.certificate)),
+            *("--api-server-key", str(identity.key), "--dpservice", f"127.0.0.1:{DPSERVICE_PORT}"),
+            *("--metalbond-server", f"[{CONTROL_ADDRESS}]:{METALBOND_PORT}"),
+            *("--metalbond-local-address", hypervisor.underlay_address, "--device-pool", pool),
+            *("--underlay-prefix", hypervisor.underlay_prefix),
+            *("--state-dir", str(self.directory / "state" / hypervisor.name), "--log-format", "json"),
+        ]
+
+    def start(self) -> None:
+        """Start everything and wait until it says that it is ready."""
+        processes = list(self.processes())
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.wait_ready()
+
+    def stop(self) -> None:
+        """Stop everything in the opposite order."""
+        for process in reversed(list(self.processes())):
+            process.stop()
+
+    def forget(self) -> None:
+        """Remove what the processes left on disk."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def ironctl(self, *words: str, text_in: str | None = None, check: bool = True, timeout: float = 60) -> str:
+        """Run the command line client against this lab."""
+        return run(
+            [executable("ironctl"), "--server", f"unix:{self.api_socket}", *words],
+            text_in=text_in,
+            check=check,
+            timeout=timeout,
+        )
+
+    def engine_cli(self, hypervisor: Hypervisor, *words: str) -> str:
+        """Run the engine's command line client on a hypervisor."""
+        return hypervisor.namespace.exec(executable("dpservice-cli"), *words)
+
+    def logs(self, names: Sequence[str] = ()) -> dict[str, str]:
+        """Last log lines by process name, for an error report."""
+        return {p.name: p.log_tail() for p in self.processes() if not names or p.name in names}
