@@ -12,7 +12,7 @@ from apimachinery.client import Client
 from apimachinery.endpoints import Endpoint
 from apimachinery.resource import GroupContext
 from apimachinery.server_app import ApiServer
-from apimachinery.store import Store
+from apimachinery.store import Store, WatchBatch
 from ironcore_net_server import groups
 
 TIMEOUT = 30.0
@@ -26,9 +26,7 @@ async def coordinator(store: Store, options: Mapping[str, object]) -> AsyncItera
 
 
 @contextlib.asynccontextmanager
-async def coordinators(
-    store: Store, options: Mapping[str, object], count: int
-) -> AsyncIterator[Sequence[Client]]:
+async def coordinators(store: Store, options: Mapping[str, object], count: int) -> AsyncIterator[Sequence[Client]]:
     """Clients of as many servers that share one store and nothing else."""
     context = GroupContext(store, options)
     async with contextlib.AsyncExitStack() as stack:
@@ -44,3 +42,16 @@ async def coordinators(
                 await server.wait_synced()
             clients.append(await stack.enter_async_context(Client(str(address), timeout=TIMEOUT)))
         yield clients
+
+
+async def wait_empty(store: Store, prefix: str) -> None:
+    """Returns when no key has the prefix."""
+    async with asyncio.timeout(TIMEOUT):
+        page = await store.list(prefix)
+        keys = {item.key for item in page.items}
+        async with contextlib.aclosing(store.watch(prefix, after_revision=page.revision)) as items:
+            while keys:
+                item = await anext(items)
+                if isinstance(item, WatchBatch):
+                    for change in item.changes:
+                        (keys.discard if change.deleted else keys.add)(change.item.key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 from ironcore.apinet.v1 import ip_address_pb2, ip_pb2, network_pb2
@@ -13,8 +12,7 @@ from ironcore.meta.v1 import meta_pb2, types_pb2
 from apimachinery.client import Client
 from apimachinery.errors import ResourceExhausted
 from apimachinery.store import Store
-from tests.support.apinet import coordinators
-from tests.support.etcd import etcd_cluster, etcd_store
+from tests.support.apinet import coordinators, wait_empty
 
 # 256 + 128 + 64 + 32 + 16 + 4 addresses.
 PREFIXES = [
@@ -27,12 +25,6 @@ PREFIXES = [
 ]
 ADDRESSES = 500
 CREATES = 1000
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    async with etcd_cluster() as cluster, etcd_store(cluster) as store:
-        yield store
 
 
 def public_ip(name: str) -> ip_pb2.IP:
@@ -78,9 +70,8 @@ async def test_five_hundred_of_a_thousand_creates_win(store: Store, servers: int
         await asyncio.gather(*(ips.delete("", ip.metadata.name) for ip in won))
         assert not await ips.list()
         assert not await clients[0].kind(ip_address_pb2.IPAddress).list()
-        async with asyncio.timeout(30):
-            while await claims(store):  # until the quarantine ends
-                await asyncio.sleep(0.1)
+        # The quarantine is all that is left.
+        await wait_empty(store, "/claims/")
 
         again, _ = await race(list(clients))
         assert len({ip.spec.ip for ip in again}) == ADDRESSES
@@ -91,10 +82,7 @@ async def test_network_ids_are_unique_and_come_back(store: Store) -> None:
     async with coordinators(store, options, 2) as clients:
         kinds = [client.kind(network_pb2.Network) for client in clients]
         results = await asyncio.gather(
-            *(
-                kinds[n % 2].create(network_pb2.Network(metadata=meta_pb2.ObjectMeta(name=f"n{n}")))
-                for n in range(120)
-            ),
+            *(kinds[n % 2].create(network_pb2.Network(metadata=meta_pb2.ObjectMeta(name=f"n{n}"))) for n in range(120)),
             return_exceptions=True,
         )
         won = [result for result in results if isinstance(result, network_pb2.Network)]
