@@ -6,7 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -15,6 +15,7 @@ from apimachinery.controller import CONTROLLERS_ENTRY_POINT
 from apimachinery.daemon import run_daemon
 from apimachinery.errors import InvalidArgument
 from apimachinery.etcd.client import parse_endpoint
+from apimachinery.formats import check_dns_label
 from apimachinery.resource import GroupRegistry
 from apimachinery.tls import ClientTls, TlsError
 from ironcore_net_server.apinet.settings import (
@@ -28,6 +29,8 @@ from ironcore_net_server.apinet.settings import (
 from ironcore_net_server.server import Etcd, ServerConfig, serve
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+# What these controllers read and write must be served by the same process.
+_GROUPS_OF_CONTROLLERS: Final = {"apinetlet": ("networking", "ipam", "apinet"), "metalnetlet": ("apinet", "metalnet")}
 _NETWORK_ID = click.IntRange(MIN_NETWORK_ID, MAX_NETWORK_ID)
 
 
@@ -40,6 +43,18 @@ def _check_names(flag: str, wanted: Iterable[str], known: Iterable[str]) -> None
     unknown = sorted(set(wanted) - set(known))
     if unknown:
         raise click.UsageError(f"--{flag}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+def _check_controllers(controllers: Iterable[str], groups: Iterable[str], partition: str) -> None:
+    for name in controllers:
+        missing = sorted(set(_GROUPS_OF_CONTROLLERS.get(name, ())) - set(groups))
+        if missing:
+            raise click.UsageError(f"--controllers: {name} needs --groups {', '.join(missing)}")
+    if "metalnetlet" in controllers and not partition:
+        raise click.UsageError("--controllers: metalnetlet needs --partition")
+    wrong = check_dns_label(partition) if partition else None
+    if wrong is not None:
+        raise click.UsageError(f"--partition: {wrong}")
 
 
 def _etcd(values: dict[str, Any]) -> Etcd:
@@ -91,7 +106,7 @@ def _etcd(values: dict[str, Any]) -> Etcd:
 @click.option(
     "--controllers",
     multiple=True,
-    default=("nodes", "apinetlet"),
+    default=("garbage", "nodes", "apinetlet"),
     help='Controllers to run while this process leads; "" for none. Repeatable.',
 )
 @click.option(
@@ -130,6 +145,7 @@ def main(
         raise click.UsageError("--groups: at least one group is needed")
     _check_names("groups", groups, GroupRegistry().names())
     _check_names("controllers", controllers, importlib.metadata.entry_points(group=CONTROLLERS_ENTRY_POINT).names)
+    _check_controllers(controllers, groups, partition)
     options: dict[str, object] = {
         "groups": groups,
         "public_prefixes": _split(public_prefix),
