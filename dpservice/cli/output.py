@@ -1,0 +1,222 @@
+"""Objects as text: JSON, YAML, aligned columns, or one line per object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from dpservice.cli.api import CliError
+from dpservice.cli.objects import Object
+
+MODES = ("json", "yaml", "table", "name")
+
+Column = tuple[str, Callable[[Object], Any]]
+
+
+def _at(*path: str) -> Callable[[Object], Any]:
+    def get(item: Object) -> Any:
+        value: Any = item
+        for key in path:
+            value = value.get(key, "") if isinstance(value, Mapping) else ""
+        return value
+
+    return get
+
+
+def _spec(*path: str) -> Callable[[Object], Any]:
+    return _at("spec", *path)
+
+
+def _meta(*path: str) -> Callable[[Object], Any]:
+    return _at("metadata", *path)
+
+
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+
+
+def _ports(item: Object) -> str:
+    ports = item["spec"].get("loadbalanced_ports", [])
+    return ",".join(f"{_PROTOCOLS.get(port['protocol'], port['protocol'])}/{port['port']}" for port in ports)
+
+
+# Entries of a list tell both addresses; the NAT of one interface has its public address only, under the same name.
+def _inside(item: Object) -> Any:
+    return _spec("nat_ip")(item) if "actual_nat_ip" in item["spec"] else ""
+
+
+def _public(item: Object) -> Any:
+    return _spec("actual_nat_ip")(item) or _spec("nat_ip")(item)
+
+
+def _nat_type(item: Object) -> str:
+    if "actual_nat_ip" not in item["spec"]:
+        return ""
+    return "Neighbor" if item["spec"].get("underlay_route") else "Local"
+
+
+_PREFIX_COLUMNS: list[Column] = [
+    ("VNI", _meta("vni")),
+    ("Prefix", _spec("prefix")),
+    ("UnderlayRoute", _spec("underlay_route")),
+    ("InterfaceID", _meta("interface_id")),
+]
+COLUMNS: dict[str, list[Column]] = {
+    "Interface": [
+        ("ID", _meta("id")),
+        ("VNI", _spec("vni")),
+        ("Device", _spec("device")),
+        ("IPv4", _spec("primary_ipv4")),
+        ("IPv6", _spec("primary_ipv6")),
+        ("UnderlayRoute", _spec("underlay_route")),
+        ("TotalTx", _spec("metering", "total_rate")),
+        ("PublicTx", _spec("metering", "public_rate")),
+        ("Hostname", _spec("hostname")),
+        ("VirtualFunction", _spec("virtual_function", "name")),
+    ],
+    "Prefix": _PREFIX_COLUMNS,
+    "LoadBalancerPrefix": _PREFIX_COLUMNS,
+    "Route": [
+        ("Prefix", _spec("prefix")),
+        ("VNI", _meta("vni")),
+        ("NextHopVNI", _spec("next_hop", "vni")),
+        ("NextHopIP", _spec("next_hop", "address")),
+    ],
+    "VirtualIP": [
+        ("InterfaceID", _meta("interface_id")),
+        ("VirtualIP", _spec("vip_ip")),
+        ("UnderlayRoute", _spec("underlay_route")),
+    ],
+    "LoadBalancer": [
+        ("ID", _meta("id")),
+        ("VNI", _spec("vni")),
+        ("LbVipIP", _spec("loadbalanced_ip")),
+        ("Lbports", _ports),
+        ("UnderlayRoute", _spec("underlay_route")),
+    ],
+    "LoadBalancerTarget": [
+        ("IpVersion", lambda item: "IPv6" if ":" in item["spec"]["target_ip"] else "IPv4"),
+        ("Address", _spec("target_ip")),
+    ],
+    "Nat": [
+        ("VNI", _spec("vni")),
+        ("InterfaceID", _meta("interface_id")),
+        ("IP", _inside),
+        ("MinPort", _spec("min_port")),
+        ("MaxPort", _spec("max_port")),
+        ("UnderlayRoute", _spec("underlay_route")),
+        ("NatIP", _public),
+        ("NatType", _nat_type),
+    ],
+    "NeighborNat": [
+        ("VNI", _spec("vni")),
+        ("NatIP", _meta("nat_ip")),
+        ("MinPort", _spec("min_port")),
+        ("MaxPort", _spec("max_port")),
+        ("UnderlayRoute", _spec("underlay_route")),
+    ],
+    "FirewallRule": [
+        ("InterfaceID", _meta("interface_id")),
+        ("RuleID", _spec("id")),
+        ("Direction", _spec("direction")),
+        ("Src", _spec("source_prefix")),
+        ("Dst", _spec("destination_prefix")),
+        ("Action", _spec("action")),
+        ("Protocol", lambda item: next(iter(item["spec"].get("protocol_filter", {}).get("Filter", {})), "any")),
+        ("Priority", _spec("priority")),
+    ],
+    "Initialized": [("UUID", _spec("uuid"))],
+    "Vni": [
+        ("VNI", _meta("vni")),
+        ("VniType", _meta("vni_type")),
+        ("inUse", lambda item: str(item["spec"]["in_use"]).lower()),
+    ],
+    "Version": [
+        ("ServiceProto", _spec("service_protocol")),
+        ("ServiceVersion", _spec("service_version")),
+        ("ClientName", _meta("client_name")),
+        ("ClientProto", _meta("client_protocol")),
+        ("ClientVersion", _meta("client_version")),
+    ],
+    "CaptureStart": [
+        ("SinkNodeIP", _meta("capture_config", "sink_node_ip")),
+        ("UdpSrcPort", _meta("capture_config", "udp_src_port")),
+        ("UdpDstPort", _meta("capture_config", "udp_dst_port")),
+        ("PF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("pf", []))),
+        ("VF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("vf", []))),
+    ],
+    "CaptureStop": [("Stopped Interface", _spec("iface_cnt"))],
+}
+COLUMNS["CaptureStatus"] = [("Operation Status", _spec("operation_status")), *COLUMNS["CaptureStart"]]
+WIDE_COLUMNS: dict[str, list[Column]] = {"Interface": [("Nat", _spec("nat")), ("VirtualIP", _spec("vip"))]}
+
+_NAMES: dict[str, Callable[[Object], Any]] = {
+    "Interface": _meta("id"),
+    "Prefix": _spec("prefix"),
+    "LoadBalancerPrefix": _spec("prefix"),
+    "Route": _spec("prefix"),
+    "VirtualIP": lambda item: _spec("vip_ip")(item) or _meta("interface_id")(item),
+    "LoadBalancer": _meta("id"),
+    "LoadBalancerTarget": _spec("target_ip"),
+    "Nat": lambda item: _spec("nat_ip")(item) or _meta("interface_id")(item),
+    "NeighborNat": _meta("nat_ip"),
+    "FirewallRule": _spec("id"),
+    "Initialized": _spec("uuid"),
+    "Vni": _meta("vni"),
+    "Version": _spec("service_version"),
+}
+
+
+def render(item: Object, mode: str, *, operation: str = "", pretty: bool = False, wide: bool = False) -> str:
+    """Text of an object or a list object, without the final newline."""
+    if mode == "json":
+        return json.dumps(item, indent=4 if pretty else None)
+    if mode == "yaml":
+        return yaml.safe_dump(item, sort_keys=False).rstrip("\n")
+    items = item.get("items", [item])
+    kind = item["kind"].removesuffix("List")
+    if mode == "name":
+        return "\n".join(_line(one, operation) for one in items)
+    return _table(items, kind, wide=wide)
+
+
+def _line(item: Object, operation: str) -> str:
+    get = _NAMES.get(item["kind"])
+    name = get(item) if get else ""
+    words = f"{item['kind'].lower()}/{name} {operation}".rstrip()
+    if operation != "created":
+        return words
+    if item["kind"] == "Route":
+        return f"{words}, next hop: {_spec('next_hop', 'address')(item)}"
+    underlay = _spec("underlay_route")(item)
+    return f"{words}, underlay route: {underlay}" if underlay else words
+
+
+def _table(items: Sequence[Object], kind: str, *, wide: bool) -> str:
+    columns = COLUMNS[kind] + (WIDE_COLUMNS.get(kind, []) if wide else [])
+    rows = [[str(get(item)) for _, get in columns] for item in items]
+    # A column that no object fills (the VNI of load balancer prefixes, for example) says nothing.
+    used = [i for i in range(len(columns)) if not rows or any(row[i] for row in rows)]
+    lines = [[columns[i][0] for i in used], *([row[i] for i in used] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(used))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def render_error(error: CliError, mode: str, *, pretty: bool = False) -> str:
+    """Text of an error in the form that was asked for."""
+    if mode not in ("json", "yaml"):
+        return str(error)
+    return render(
+        {
+            "kind": "Error",
+            "metadata": {},
+            "spec": {"source": error.source},
+            "status": {"code": error.code, "message": error.message},
+        },
+        mode,
+        pretty=pretty,
+    )
