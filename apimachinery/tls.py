@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _log = structlog.get_logger(__name__)
 
@@ -94,8 +96,11 @@ def fingerprint(files: tuple[Path, ...]) -> Fingerprint:
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
+# cryptography is imported where it is used: it takes 50 ms, and a command line without TLS starts without it.
 def load_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     """(key, certificate chain) in PEM, checked to belong together and to be valid now. Raises TlsError."""
+    from cryptography.hazmat.primitives import serialization
+
     chain_pem, key_pem = _read(certificate), _read(key)
     chain = _certificates(certificate, chain_pem)
     try:
@@ -117,7 +122,9 @@ def load_ca(path: Path) -> bytes:
     return pem
 
 
-def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+def _certificates(path: Path, pem: bytes) -> "list[Certificate]":
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:

@@ -5,17 +5,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from google.protobuf.message import Message
 
 from apimachinery.documents import dump_yaml
-from apimachinery.informer import Change
 from apimachinery.manifest import to_json, to_plain, to_yaml
 from apimachinery.scheme import KindInfo, kind_info
 from ironcore_net_server.cli.options import object_name
 from ironcore_net_server.cli.table import TableColumn, columns_of, print_table
+
+if TYPE_CHECKING:
+    from apimachinery.informer import Change
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,7 +88,7 @@ class ChangePrinter:
         self._info = info
         self._widths: list[int] = []
 
-    def __call__(self, change: Change[Message]) -> None:
+    def __call__(self, change: "Change[Message]") -> None:
         """Prints."""
         word = "DELETED" if change.new is None else "ADDED" if change.old is None else "MODIFIED"
         obj, view = change.object, self._view
