@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from apimachinery.client import Client
 from apimachinery.controller import run_controllers
+from apimachinery.flags import Listen
 from apimachinery.sdnotify import Notifier
 from metalbond.client import MetalbondClient
+from metalbond.session import SessionState
 
+from . import health
 from .device.claims import ClaimStore
 from .device.types import Device
 from .rim.api import NodeObjects, StatusWriter
@@ -36,7 +39,7 @@ class DaemonConfig:
     """What the command line says.
 
     metalbond_servers: "host:port" each; none: no routes are exchanged. heartbeat_ttl, settle_seconds, keepalive in
-    seconds.
+    seconds. listen: where to tell about health.
     """
 
     node: str
@@ -49,6 +52,7 @@ class DaemonConfig:
     keepalive: int = 3
     settle_seconds: float = 15.0
     local_address: str | None = None
+    listen: Listen = field(default_factory=lambda: Listen((), None))
 
 
 class Daemon:
@@ -91,7 +95,12 @@ class Daemon:
             lambda: self.host.engine_version,
             ttl_seconds=self._config.heartbeat_ttl,
         )
-        async with self._sessions(), asyncio.TaskGroup() as group:
+        listen = self._config.listen
+        async with (
+            self._sessions(),
+            health.serve_health(listen.addresses, listen.tls, self.health),
+            asyncio.TaskGroup() as group,
+        ):
             group.create_task(self.host.run(), name="host")
             group.create_task(node.run(), name="node")
             group.create_task(self._announce_ready(), name="ready")
@@ -121,6 +130,20 @@ class Daemon:
         self._notifier.ready()
         self._notifier.status("programming the host")
         _log.info("daemon is synced")
+
+    def health(self) -> dict[str, bool]:
+        """Whether the daemon and what it depends on are well, by the names of `health`."""
+        engine = self.host.report.reachable
+        servers = self._metalbond
+        established = servers is None or any(
+            state is SessionState.ESTABLISHED for state in servers.server_states().values()
+        )
+        return {
+            health.WHOLE: engine and self.host.ready.is_set(),
+            health.ENGINE: engine,
+            health.API: self._objects.interfaces.connected and self._objects.networks.connected,
+            health.ROUTES: established,
+        }
 
     def _wake(self) -> None:
         self.host.wake()

@@ -188,6 +188,7 @@ def _functions(pci: PciFlags) -> list[Device]:
     show_default=True,
     help="Seconds between complete comparisons with what the engine really has.",
 )
+@flags.listen_options()
 @flags.metrics_options()
 @flags.log_options
 def main(
@@ -207,6 +208,7 @@ def main(
     heartbeat_ttl: int,
     route_settle_time: float,
     resync_interval: float,
+    listen: flags.Listen,
     observe: flags.Observe,
     logs: flags.Logs,
 ) -> NoReturn:
@@ -236,6 +238,7 @@ def main(
         keepalive=metalbond_keepalive,
         settle_seconds=route_settle_time,
         local_address=metalbond_local_address,
+        listen=listen,
     )
 
     async def serve(notifier: Notifier) -> None:

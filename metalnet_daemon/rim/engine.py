@@ -36,7 +36,7 @@ _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # An engine restarts in well under a second; the host must not wait for gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.max_receive_message_length", 256 << 20),
 ]
 _LOST = frozenset(

@@ -51,7 +51,8 @@ _log = structlog.get_logger(__name__)
 _BATCH_SECONDS = 0.005
 _ROUTES_SAVE_SECONDS = 10.0
 _BACKOFF = Backoff(base=0.1, cap=30.0)
-_LOST_BACKOFF = Backoff(base=0.05, cap=1.0)
+# A restarting engine is back within a second or so, and every moment counts.
+_LOST_BACKOFF = Backoff(base=0.05, cap=0.25)
 
 
 class Engine(OperationTarget, Protocol):
@@ -73,7 +74,7 @@ class HostConfig:
     public_vni: int = 100
     router: IPv6Address | None = None
     underlay: IPv6Network | None = None
-    poll_seconds: float = 0.5
+    poll_seconds: float = 0.2
     resync_seconds: float = 300.0
     version: str = "0"
 

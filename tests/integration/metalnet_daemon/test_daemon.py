@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ironcore.meta.v1 import meta_pb2, types_pb2
 from ironcore.metalnet.v1 import network_interface_pb2, network_pb2, node_pb2
 
@@ -35,6 +37,8 @@ NETWORK = network_pb2.Network
 NIC = network_interface_pb2.NetworkInterface
 NODE = node_pb2.Node
 SECONDS = 20.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 VNI, PUBLIC = 100, 99
 HOOKS = {NETWORK: NetworkHooks(), NIC: NetworkInterfaceHooks(), NODE: HeartbeatHooks()}
 
@@ -84,13 +88,14 @@ class Site:
     peer: Peer
     nics: Informer[NIC]
 
-    async def start_daemon(self) -> asyncio.subprocess.Process:
+    async def start_daemon(self, *, api: str = "") -> asyncio.subprocess.Process:
         log = (self.directory / "daemon.log").open("ab")
         with log:
             return await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "metalnet-daemon"),
                 "--node-name=h1",
-                f"--api-server={self.api}",
+                f"--api-server={api or self.api}",
+                f"--listen=unix:{self.directory / 'health.sock'}",
                 f"--dpservice={self.dpservice.target}",
                 *(f"--metalbond-server={address}" for address in self.server.addresses),
                 "--metalbond-keepalive=1",
@@ -113,6 +118,14 @@ class Site:
                 changed.clear()
                 await changed.wait()
         return found
+
+    async def health_becomes(self, part: str, status: int) -> None:
+        async with asyncio.timeout(SECONDS):
+            async with grpc.aio.insecure_channel(f"unix:{self.directory / 'health.sock'}") as channel:
+                request = health_pb2.HealthCheckRequest(service=part)
+                async for answer in health_pb2_grpc.HealthStub(channel).Watch(request, wait_for_ready=True):
+                    if answer.status == status:
+                        return
 
     def log(self) -> str:
         return (self.directory / "daemon.log").read_text()
@@ -138,8 +151,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @contextlib.asynccontextmanager
-async def running(site: Site) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await site.start_daemon()
+async def running(site: Site, *, api: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await site.start_daemon(api=api)
     try:
         yield process
     finally:
@@ -230,6 +243,30 @@ async def test_a_killed_engine_is_programmed_again_at_once_with_equal_addresses(
         assert site.dpservice.engine.interfaces == before.interfaces
         assert site.dpservice.engine.prefixes == before.prefixes
         assert site.peer.removals == []
+
+
+async def test_without_api_a_new_daemon_programs_a_new_engine_and_says_that_it_is_not_well(site: Site) -> None:
+    async with running(site):
+        await create_objects(site.client, "a")
+        await site.nic_is("a", is_ready)
+        await site.dpservice.wait_until(lambda engine: any(hop is not None for hop in engine.routes.values()))
+        await site.health_becomes("", SERVING)
+    before = site.dpservice.engine
+    await site.dpservice.crash_and_restart()
+    async with running(site, api=f"unix:{site.directory / 'nobody'}") as process:
+        await site.dpservice.wait_until(lambda engine: engine.routes == before.routes)
+        assert site.dpservice.engine.interfaces == before.interfaces
+        await site.peer.wait(lambda: "10.0.0.1/32" in site.peer.learned(VNI))
+        await site.health_becomes("engine", SERVING)
+        await site.health_becomes("routes", SERVING)
+        await site.health_becomes("api", NOT_SERVING)
+        await site.health_becomes("", NOT_SERVING)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), SECONDS) == 0
+    async with running(site):
+        await site.health_becomes("", SERVING)
+    assert "DeleteInterface" not in site.dpservice.changes()
+    assert site.peer.removals == []
 
 
 async def test_an_interface_of_another_node_is_left_alone_and_the_node_is_registered(site: Site) -> None:
