@@ -47,7 +47,8 @@ struct EngineOptions {
   uint32_t max_vnis = 4096;
   uint32_t max_routes_per_vni = 1u << 20;  // per family
   uint32_t max_underlay_addresses = 65536;
-  uint32_t mbufs = 0;  // packet buffers; 0: by the number of ports
+  unsigned workers = 0;  // 0: one per worker lcore; at most that many
+  uint32_t mbufs = 0;    // packet buffers; 0: by the number of ports
 
   bool underlay_type_byte = false;      // byte 9 of a generated address tells the object's type
   bool underlay_static = false;         // generated addresses start at a fixed value instead of a random one
@@ -122,7 +123,7 @@ struct PortCounters {
   bool is_uplink = false;
   bool link_up = false;
   bool neighbour_known = false;  // uplinks: the router's MAC is known
-  std::string interface_id;      // empty: no interface. Counters of a device restart with each new interface
+  std::string interface_id;      // empty: no interface. Counters belong to the device and never restart
   uint64_t rx_packets = 0, rx_bytes = 0;
   uint64_t tx_packets = 0, tx_bytes = 0;
   DropCounters drops{};  // of packets received on this port, and tx_full of packets meant for it
@@ -206,6 +207,7 @@ class Engine {
   EngineCounters counters() const;
 
  private:
+  friend struct EngineAccess;  // tests and benches
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

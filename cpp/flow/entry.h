@@ -1,0 +1,47 @@
+// One direction of a flow: two cache lines. The first decides whether the entry applies, the second what it does.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/clock.h"
+#include "core/counter.h"
+#include "flow/program.h"
+#include "net/flow_key.h"
+
+namespace ironcore {
+
+// An entry of the flow table by index; valid while the entry still has that sequence number.
+struct FlowRef {
+  uint32_t index = 0;  // 0: none
+  uint32_t sequence = 0;
+};
+
+// Key and program never change once the entry can be found. To change them, a new entry takes its place and the old one
+// is reused only after a grace period, so that no worker can execute a mixture of both.
+struct alignas(64) FlowEntry {
+  // Line 1.
+  FlowKey key;
+  std::atomic<uint32_t> generation;        // of the tables when the program was decided
+  std::atomic<uint32_t> generation_index;  // which generation counter that was
+  std::atomic<uint32_t> sequence;          // grows when the entry is freed
+  std::atomic<uint32_t> peer_index;        // opposite direction, 0: not seen
+
+  // Line 2.
+  FlowProgram program;
+  std::atomic<Tick> last_used;
+  std::atomic<uint32_t> peer_sequence;
+  std::atomic<uint8_t> tcp;           // TcpTrack; of the original direction's entry, for both
+  std::atomic<bool> tcp_established;  // of both directions: later segments need no tracking
+  std::atomic<bool> is_reply;         // the peer was there first
+  Counter packets;
+  Counter bytes;  // of frames as received
+
+  FlowRef peer() const {
+    return {peer_index.load(std::memory_order_relaxed), peer_sequence.load(std::memory_order_relaxed)};
+  }
+};
+static_assert(sizeof(FlowEntry) == 128 && offsetof(FlowEntry, program) == 64);
+
+}  // namespace ironcore
