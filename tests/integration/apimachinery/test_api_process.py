@@ -104,12 +104,11 @@ async def _expect_unavailable(call: grpc.aio.UnaryStreamCall[bytes, bytes]) -> N
 
 
 async def test_nothing_listens_beyond_this_machine_by_accident(server: Running) -> None:
-    server = ApiServer(server.store, [])
+    first, second = ApiServer(server.store, []), ApiServer(server.store, [])
     with pytest.raises(ValueError, match="can be reached from other machines"):
-        await server.start([Endpoint(host="0.0.0.0", port=0)])
-    taken = await server.start([Endpoint(host="127.0.0.1", port=0)])
-    other = ApiServer(server.store, [])
+        await first.start([Endpoint(host="0.0.0.0", port=0)])
+    taken = await first.start([Endpoint(host="127.0.0.1", port=0)])
     with pytest.raises(OSError, match="cannot listen"):
-        await other.start(taken)
-    await other.stop(grace=0)
-    await server.stop(grace=0)
+        await second.start(taken)
+    await second.stop(grace=0)
+    await first.stop(grace=0)
