@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -34,7 +34,11 @@ class Mirror(Generic[S, T]):
         return self.targets.get(self._namespace, metadata_of(source).uid)
 
     async def put(self, wanted: T) -> T:
-        """Create or change a metalnet object."""
+        """Create or change a metalnet object; no call if the local copy is as wanted."""
+        meta = metadata_of(wanted)
+        current = self.targets.get(meta.namespace, meta.name)
+        if current is not None and not is_deleting(current) and _is_as_wanted(current, wanted):
+            return current
         return await self.targets.client.apply(wanted, FIELD_OWNER, force=True)
 
     async def remove_strays(self, key: Key, keep_uid: str = "") -> None:
@@ -64,3 +68,15 @@ class Mirror(Generic[S, T]):
             await self.targets.client.delete(meta.namespace, meta.name, uid=meta.uid)
         except NotFound:
             return
+
+
+def _is_as_wanted(current: Message, wanted: Message) -> bool:
+    """True if the spec is equal and all wanted labels and annotations are there."""
+    have, want = metadata_of(current), metadata_of(wanted)
+    # Every kind that is mirrored has a spec; the type of a message class does not say so.
+    same_spec = cast(Any, current).spec == cast(Any, wanted).spec
+    return (
+        same_spec
+        and want.labels.items() <= dict(have.labels).items()
+        and want.annotations.items() <= dict(have.annotations).items()
+    )

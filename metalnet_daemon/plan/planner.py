@@ -6,7 +6,7 @@ are complete, and nothing is ever flushed. The result runs in the order given; s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address
 
@@ -87,6 +87,18 @@ def evolve(actual: Actual, done: Iterable[tuple[Operation, IPv6Address | None]])
             case DeleteRoute(key) | YieldRoute(key):
                 routes.pop(key, None)
     return replace(actual, interfaces=interfaces, prefixes=prefixes, routes=routes)
+
+
+def bounded(operations: Sequence[Operation], limit: int) -> Sequence[Operation]:
+    """The beginning of a plan with about `limit` operations; no replacement of a route is torn apart.
+
+    What is cut off is planned again next time. A large table then does not keep a new interface waiting.
+    """
+    if len(operations) <= limit:
+        return operations
+    last, following = operations[limit - 1], operations[limit]
+    replacing = isinstance(last, DeleteRoute) and isinstance(following, CreateRoute) and last.key == following.key
+    return operations[: limit + replacing]
 
 
 def differs(wanted: Interface, found: ActualInterface) -> bool:

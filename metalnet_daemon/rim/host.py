@@ -24,7 +24,7 @@ from metalnet_daemon.device.pool import assign
 from metalnet_daemon.device.types import Device
 from metalnet_daemon.plan.announce import announcements, underlay_addresses
 from metalnet_daemon.plan.objects import HostObjects, HostSpec, host_spec
-from metalnet_daemon.plan.planner import evolve, plan
+from metalnet_daemon.plan.planner import bounded, evolve, plan
 from metalnet_daemon.plan.routes import RoutingPolicy, completed, routes_for, subscriptions, synced
 from metalnet_daemon.plan.status import HostReport
 from metalnet_daemon.plan.types import (
@@ -50,6 +50,8 @@ _log = structlog.get_logger(__name__)
 # Changes come in bursts; one pass serves all that arrive within this time (seconds).
 _BATCH_SECONDS = 0.005
 _ROUTES_SAVE_SECONDS = 10.0
+# Of one pass: a second or two of the engine's time.
+_MAX_OPERATIONS = 8192
 _BACKOFF = Backoff(base=0.1, cap=30.0)
 # A restarting engine is back within a second or so, and every moment counts.
 _LOST_BACKOFF = Backoff(base=0.05, cap=0.25)
@@ -212,7 +214,7 @@ class Host:
         if objects.complete:
             self._saved = ObjectSnapshot(relevant(objects), _underlays(desired))
             await asyncio.to_thread(self._memory.snapshots.save_objects, self._saved)
-        outcome = await self._apply(desired, plan(desired, self._actual, complete))
+        outcome = await self._apply(bounded(plan(desired, self._actual, complete), _MAX_OPERATIONS))
         self._routes.announce(announcements(desired, self._actual, self._config.public_vni))
         self._release_claims(spec, objects.complete)
         self._publish(self._report(spec, objects, outcome))
@@ -273,7 +275,7 @@ class Host:
             return host_network(address)
         return None
 
-    async def _apply(self, desired: Desired, operations: Sequence[Operation]) -> Outcome:
+    async def _apply(self, operations: Sequence[Operation]) -> Outcome:
         self._memory.ledger.strike(operations)
         outcome = await execute(self._engine, operations)
         self._actual = evolve(self._actual, outcome.done)

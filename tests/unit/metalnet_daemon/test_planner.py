@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalnet_daemon.plan.planner import evolve, plan
+from metalnet_daemon.plan.planner import bounded, evolve, plan
 from metalnet_daemon.plan.types import (
     Actual,
     ActualInterface,
@@ -263,6 +263,15 @@ def test_rates_are_compared_only_if_the_engine_tells_them(known: bool, expected:
     limited = Interface("nic", 100, "net_tap0", IPv4Address("10.0.0.1"), None, total_rate=100)
     actual = Actual({"nic": ActualInterface(NIC, HOP_A, rates_known=known)})
     assert len(plan(Desired({"nic": limited}), actual, ALL)) == expected
+
+
+def test_a_long_plan_is_cut_between_routes_but_not_within_a_replacement() -> None:
+    replacement: list[Operation] = [DeleteRoute(ROUTE), CreateRoute(ROUTE, NextHop(100, HOP_A))]
+    operations = [YieldRoute(ROUTE), *replacement, DeleteRoute(RouteKey(200, IPv4Network("10.0.0.9")))]
+    assert bounded(operations, 4) == operations
+    assert bounded(operations, 3) == operations[:3]
+    assert bounded(operations, 2) == operations[:3]
+    assert bounded(operations, 1) == operations[:1]
 
 
 def test_evolve_forgets_the_routes_of_a_vni_with_its_last_interface() -> None:
