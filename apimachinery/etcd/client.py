@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
@@ -24,6 +24,8 @@ from apimachinery.logs import Outage
 from apimachinery.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # sockaddr_un.sun_path less the final NUL.
 MAX_SOCKET_PATH: Final = 107
@@ -174,10 +176,22 @@ class EtcdClient:
 
     async def call(self, method: Method, request: Any) -> Any:
         """An idempotent call, repeated at all members until it succeeds. ApiError: refused, or ``timeout`` is over."""
+        return await self.persist(lambda: self.attempt(method, request))
+
+    async def persist(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Result of the first ``once()`` that does not end in an AttemptError that allows another one.
+
+        Raises the ApiError behind the last failure when it is refused or ``timeout`` is over.
+        """
+        try:
+            return await once()  # nearly always enough, and much cheaper than the policy below
+        except AttemptError as failure:
+            if failure.verdict is Verdict.REJECTED:
+                raise failure.error from failure
         try:
             async for attempt in self.retrying(stop_after=self.timeout):
                 with attempt:
-                    return await self.attempt(method, request)
+                    return await once()
         except AttemptError as failure:
             raise failure.error from failure
         raise AssertionError("unreachable: retrying ends by return or by raising")

@@ -129,13 +129,7 @@ class Committer:
         CompareFailed, TxnTooLarge, StoreFull, LeaseNotFound, StoreUnavailable: nothing happened.
         OutcomeUnknown: the answer was lost and etcd stayed away for longer than the client's ``timeout``.
         """
-        try:
-            async for attempt in self._client.retrying(stop_after=self._client.timeout):
-                with attempt:
-                    return await self._commit_once(txn)
-        except AttemptError as failure:
-            raise failure.error from failure
-        raise AssertionError("unreachable: retrying ends by return or by raising")
+        return await self._client.persist(lambda: self._commit_once(txn))
 
     async def _commit_once(self, txn: Txn) -> int:
         if self._client.revision_age > MAX_REVISION_AGE:

@@ -42,13 +42,7 @@ async def grant_lease(client: EtcdClient, ttl: int) -> tuple[int, int]:
 
 async def renew_lease(client: EtcdClient, lease_id: int) -> int:
     """Time to live in seconds from now on. Raises LeaseNotFound if the lease is gone, StoreUnavailable."""
-    try:
-        async for attempt in client.retrying(stop_after=client.timeout):
-            with attempt:
-                return await _renew_once(client, lease_id, client.attempt_timeout)
-    except AttemptError as failure:
-        raise failure.error from failure
-    raise AssertionError("unreachable: retrying ends by return or by raising")
+    return await client.persist(lambda: _renew_once(client, lease_id, client.attempt_timeout))
 
 
 async def revoke_lease(client: EtcdClient, lease_id: int) -> None:

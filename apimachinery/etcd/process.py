@@ -321,7 +321,7 @@ class EtcdProcess:
                 entry = json.loads(text)
                 level, message = str(entry.pop("level")), str(entry.pop("msg"))
             except (ValueError, KeyError, AttributeError):
-                level, message, entry = "error", text, {}
+                level, message, entry = "debug", text, {}  # told when etcd ends, if it does
             self._last_lines.append(f"{message} {entry.get('error', '')}".strip())
             log = _log.debug if level in ("debug", "info", "warn") else _log.error
             log("etcd says", message=message, **{f"etcd_{key}": value for key, value in entry.items()})
