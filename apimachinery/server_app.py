@@ -72,6 +72,8 @@ class ApiServer:
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        # Set once health says SERVING.
+        self.serving = asyncio.Event()
 
     @property
     def services(self) -> list[str]:
@@ -129,6 +131,7 @@ class ApiServer:
     async def _serve_when_synced(self) -> None:
         await self.wait_synced()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self.serving.set()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *self.services):

@@ -81,6 +81,7 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
                 synced.append(done)
                 tasks.create_task(_run_controllers(name, context, store, done), name=f"controllers {name}")
             await server.wait_synced()
+            await server.serving.wait()
             for done in synced:
                 await done.wait()
             _log.info("ready", groups=list(config.groups), controllers=list(config.controllers))
