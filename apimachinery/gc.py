@@ -297,12 +297,3 @@ def _state_of(owner: Message) -> OwnerState:
 
 def _blocks(dependent: Message, uid: str) -> bool:
     return any(r.uid == uid and r.block_owner_deletion for r in metadata_of(dependent).owner_references)
-
-
-def controllers(context: ControllerContext) -> list[Controller]:
-    """Entry point: collects every kind of the groups that the process serves (option `groups`)."""
-    groups = context.options.get("groups")
-    if not isinstance(groups, Sequence) or isinstance(groups, str):
-        raise TypeError("option groups must be a list of group names")
-    scheme = Scheme.from_packages(*(f"ironcore.{group}.v1" for group in groups))
-    return [GarbageCollector(context, scheme).controller]
