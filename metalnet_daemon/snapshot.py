@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_interface, ip_network
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from .files import write_atomically
 from .plan.objects import HostObjects, Network, NetworkInterface
-from .plan.types import Hop, PrefixKey, PrefixKind, Rib, RouteType
+from .plan.types import Hop, Prefix, PrefixKey, PrefixKind, Rib, RouteType
 from .plan.underlay import Owner
 
 _log = structlog.get_logger(__name__)
@@ -102,7 +102,9 @@ class SnapshotStore:
         document = self._load(self._routes)
         try:
             return {
-                int(vni): {ip_network(prefix): frozenset(_hop(text) for text in hops) for prefix, hops in table.items()}
+                int(vni): {
+                    Prefix.parse(prefix): frozenset(_hop(text) for text in hops) for prefix, hops in table.items()
+                }
                 for vni, table in document.get("routes", {}).items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,7 +160,7 @@ def _owner(text: str) -> Owner:
     if not rest:
         return uid
     kind, prefix = rest
-    return PrefixKey(PrefixKind[kind], uid, ip_interface(prefix))
+    return PrefixKey(PrefixKind[kind], uid, Prefix.parse(prefix))
 
 
 def _hop_text(hop: Hop) -> str:

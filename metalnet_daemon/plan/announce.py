@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 
-from .types import Actual, Desired, Hop, IPPrefix, PrefixKind, Rib, RouteType, host_prefix
+from .types import Actual, Desired, Hop, Prefix, PrefixKind, Rib, RouteType
 
 # One announced route: VNI, prefix, target.
-Announcement = tuple[int, IPPrefix, Hop]
+Announcement = tuple[int, Prefix, Hop]
 
 
 def announcements(desired: Desired, actual: Actual, public_vni: int) -> Rib:
@@ -18,7 +18,7 @@ def announcements(desired: Desired, actual: Actual, public_vni: int) -> Rib:
     Underlay addresses, VNIs and addresses are the engine's, so an announcement never promises what is not programmed.
     IPv6 addresses are announced in the public VNI too: they are reachable from outside without translation.
     """
-    table: defaultdict[int, defaultdict[IPPrefix, set[Hop]]] = defaultdict(lambda: defaultdict(set))
+    table: defaultdict[int, defaultdict[Prefix, set[Hop]]] = defaultdict(lambda: defaultdict(set))
     for vni, prefix, hop in _announcements(desired, actual, public_vni):
         table[vni][prefix].add(hop)
     return {vni: {prefix: frozenset(hops) for prefix, hops in prefixes.items()} for vni, prefixes in table.items()}
@@ -35,9 +35,9 @@ def _announcements(desired: Desired, actual: Actual, public_vni: int) -> Iterato
         if uid not in wanted:
             continue
         for address in found.spec.addresses():
-            prefix = host_prefix(address)
+            prefix = Prefix.host(address)
             yield found.spec.vni, prefix, Hop(found.underlay)
-            if isinstance(prefix, IPv6Network):
+            if prefix.version == 6:
                 yield public_vni, prefix, Hop(found.underlay)
     for key, underlay in actual.prefixes.items():
         if key.interface_id not in wanted or key.interface_id not in actual.interfaces:
@@ -46,4 +46,4 @@ def _announcements(desired: Desired, actual: Actual, public_vni: int) -> Iterato
             continue
         vni = actual.interfaces[key.interface_id].spec.vni
         kind = RouteType.STANDARD if key.kind is PrefixKind.ALIAS else RouteType.LOAD_BALANCER_TARGET
-        yield vni, key.prefix.network, Hop(underlay, kind)
+        yield vni, key.prefix.masked, Hop(underlay, kind)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv6Address,
-    IPv6Interface,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ironcore.metalnet.v1 import network_interface_pb2, network_pb2
 
 from .routes import Exposure
-from .types import Desired, Interface, PrefixKey, PrefixKind, RawPrefix
+from .types import Desired, Interface, Prefix, PrefixKey, PrefixKind
 
 # The node's daemon has work to do before the interface may disappear.
 INTERFACE_FINALIZER = "networking.metalnet.ironcore.dev/networkInterface"
@@ -131,7 +123,7 @@ def exposures(networks: Iterable[Network]) -> dict[int, Exposure]:
         if not network.spec.peered_ids:
             continue
         filters = {
-            entry.id: tuple(ip_network(prefix, strict=False) for prefix in entry.prefixes if _is_prefix(prefix))
+            entry.id: tuple(prefix for text in entry.prefixes if (prefix := _parse(text)) is not None)
             for entry in network.spec.peered_prefixes
         }
         result[network.spec.id] = Exposure(frozenset(network.spec.peered_ids), filters)
@@ -156,7 +148,7 @@ def _read_interface(nic: NetworkInterface, network: Network, public_vni: int) ->
         total_rate=rates.total_rate,
         public_rate=rates.public_rate,
     )
-    own = {ip_interface(address) for address in interface.addresses()}
+    own = {Prefix.host(address) for address in interface.addresses()}
     alias = {_prefix("spec.prefixes", index, text) for index, text in enumerate(spec.prefixes)} - own
     balanced = {
         _prefix("spec.load_balancer_targets", index, text) for index, text in enumerate(spec.load_balancer_targets)
@@ -191,20 +183,18 @@ def _addresses(texts: Iterable[str]) -> tuple[IPv4Address | None, IPv6Address | 
     return ipv4, ipv6
 
 
-def _prefix(path: str, index: int, text: str) -> RawPrefix:
+def _prefix(path: str, index: int, text: str) -> Prefix:
     """A prefix without host bits."""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{path}[{index}]: {text!r} is not a prefix") from None
-    if network.prefixlen == 0:
+    prefix = _parse(text)
+    if prefix is None:
+        raise ValueError(f"{path}[{index}]: {text!r} is not a prefix")
+    if prefix.length == 0:
         raise ValueError(f"{path}[{index}]: {text} is the default route")
-    return IPv4Interface(str(network)) if network.version == 4 else IPv6Interface(str(network))
+    return prefix
 
 
-def _is_prefix(text: str) -> bool:
+def _parse(text: str) -> Prefix | None:
     try:
-        ip_network(text, strict=False)
+        return Prefix.parse(text).masked
     except ValueError:
-        return False
-    return True
+        return None

@@ -23,13 +23,12 @@ from .types import (
     Interface,
     NextHop,
     Operation,
+    Prefix,
     PrefixKey,
     PrefixKind,
     RouteKey,
     Synced,
     YieldRoute,
-    host_prefix,
-    prefix_order,
 )
 
 
@@ -53,11 +52,11 @@ def plan(desired: Desired, actual: Actual, synced: Synced) -> list[Operation]:
     local = _local_routes(desired, actual, kept, created, stale)
 
     operations: list[Operation] = []
-    operations += [DeletePrefix(key) for key in sorted(stale, key=_prefix_key_order)]
+    operations += [DeletePrefix(key) for key in sorted(stale)]
     operations += [DeleteInterface(uid) for uid in sorted(gone)]
-    operations += [YieldRoute(key) for key in sorted(routes.keys() & local, key=_route_key_order)]
+    operations += [YieldRoute(key) for key in sorted(routes.keys() & local)]
     operations += [CreateInterface(created[uid], desired.interface_underlay.get(uid)) for uid in sorted(created)]
-    operations += [CreatePrefix(key, desired.prefixes[key]) for key in sorted(missing, key=_prefix_key_order)]
+    operations += [CreatePrefix(key, desired.prefixes[key]) for key in sorted(missing)]
     operations += _route_operations(desired, kept, routes, local, vnis, synced)
     return operations
 
@@ -147,10 +146,10 @@ def _local_routes(
 ) -> set[RouteKey]:
     """Prefixes that interfaces of this host own in their VNI; a route of the same prefix must make way."""
     specs = {uid: found.spec for uid, found in kept.items()} | dict(created)
-    local = {RouteKey(spec.vni, host_prefix(address)) for spec in specs.values() for address in spec.addresses()}
+    local = {RouteKey(spec.vni, Prefix.host(address)) for spec in specs.values() for address in spec.addresses()}
     for key in (*desired.prefixes, *(key for key in actual.prefixes if key not in stale)):
         if key.kind is PrefixKind.ALIAS and key.interface_id in specs:
-            local.add(RouteKey(specs[key.interface_id].vni, key.prefix.network))
+            local.add(RouteKey(specs[key.interface_id].vni, key.prefix.masked))
     return local
 
 
@@ -178,19 +177,11 @@ def _route_operations(
         and key.vni not in held_vnis
         and (key.vni in sweepable or (synced.objects and key.vni not in vnis))
     ]
-    for key in sorted(unwanted, key=_route_key_order):
+    for key in sorted(unwanted):
         yield DeleteRoute(key)
-    for key in sorted(changed, key=_route_key_order):
+    for key in sorted(changed):
         if key not in routes:
             yield CreateRoute(key, desired.routes[key])
         elif key.vni in replaceable:
             yield DeleteRoute(key)
             yield CreateRoute(key, desired.routes[key])
-
-
-def _prefix_key_order(key: PrefixKey) -> tuple[int, str, tuple[int, int, int]]:
-    return (key.kind, key.interface_id, prefix_order(key.prefix))
-
-
-def _route_key_order(key: RouteKey) -> tuple[int, tuple[int, int, int]]:
-    return (key.vni, prefix_order(key.prefix))

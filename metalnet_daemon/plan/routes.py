@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 
-from .types import Hop, IPPrefix, NextHop, Rib, RouteKey, RouteType, Synced
+from .types import Hop, NextHop, Prefix, Rib, RouteKey, RouteType, Synced
 
-DEFAULT_ROUTES: tuple[IPPrefix, IPPrefix] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+DEFAULT_ROUTES = (Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Exposure:
     """
 
     peers: frozenset[int] = frozenset()
-    filters: Mapping[int, tuple[IPPrefix, ...]] = field(default_factory=dict)
+    filters: Mapping[int, tuple[Prefix, ...]] = field(default_factory=dict)
 
-    def shows(self, prefix: IPPrefix, peer: int) -> bool:
+    def shows(self, prefix: Prefix, peer: int) -> bool:
         """True if `peer` may learn `prefix`: the whole of it lies in an allowed prefix."""
         if peer not in self.filters:
             return True
-        return any(_contains(allowed, prefix) for allowed in self.filters[peer])
+        return any(allowed.contains(prefix) for allowed in self.filters[peer])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def completed(live: Rib, saved: Rib, replayed: Set[int], settled: Set[int]) -> R
 
     Before the replay of a VNI is over both count alike; after it a remembered hop only counts where none is learned.
     """
-    result: dict[int, Mapping[IPPrefix, frozenset[Hop]]] = dict(live)
+    result: dict[int, Mapping[Prefix, frozenset[Hop]]] = dict(live)
     for vni, remembered in saved.items():
         if vni in settled:
             continue
@@ -124,7 +124,7 @@ def routes_for(
     return chosen
 
 
-def default_routers(rib: Rib, policy: RoutingPolicy) -> dict[IPPrefix, IPv6Address]:
+def default_routers(rib: Rib, policy: RoutingPolicy) -> dict[Prefix, IPv6Address]:
     """Choose the router of each family's default route.
 
     A learned router wins over the configured one. A router that is known for one family only serves both, because
@@ -143,9 +143,12 @@ def default_routers(rib: Rib, policy: RoutingPolicy) -> dict[IPPrefix, IPv6Addre
 
 def choose(hops: Collection[Hop], excluded: Set[IPv6Address]) -> IPv6Address | None:
     """Choose one target among the plain hops: the lowest address that is not excluded; None if there is none."""
-    return min(
-        (hop.address for hop in hops if hop.type is RouteType.STANDARD and hop.address not in excluded), default=None
-    )
+    plain = [hop.address for hop in hops if hop.type is RouteType.STANDARD]
+    if excluded:
+        plain = [address for address in plain if address not in excluded]
+    if len(plain) == 1:
+        return plain[0]  # by far the most frequent case, and comparing addresses is slow
+    return min(plain, default=None)
 
 
 def _import(
@@ -165,11 +168,3 @@ def _import(
             hop = choose(hops, excluded)
             if hop is not None:
                 chosen.setdefault(RouteKey(vni, prefix), NextHop(peer, hop))
-
-
-def _contains(outer: IPPrefix, inner: IPPrefix) -> bool:
-    return (
-        outer.version == inner.version
-        and outer.prefixlen <= inner.prefixlen
-        and int(outer.network_address) == int(inner.network_address) & int(outer.netmask)
-    )

@@ -6,8 +6,6 @@ from ipaddress import (
     IPv4Address,
     IPv6Address,
     ip_address,
-    ip_interface,
-    ip_network,
 )
 
 from ironcore.dpdk.v1 import dpdk_pb2
@@ -16,11 +14,10 @@ from metalnet_daemon.plan.types import (
     ActualInterface,
     CreateInterface,
     Interface,
-    IPPrefix,
     NextHop,
+    Prefix,
     PrefixKey,
     PrefixKind,
-    RawPrefix,
     RouteKey,
 )
 
@@ -75,7 +72,7 @@ def actual_interface(message: dpdk_pb2.Interface) -> ActualInterface:
     )
 
 
-def prefix_message(prefix: RawPrefix | IPPrefix) -> dpdk_pb2.Prefix:
+def prefix_message(prefix: Prefix) -> dpdk_pb2.Prefix:
     address, _, length = str(prefix).partition("/")
     version = dpdk_pb2.IPV4 if prefix.version == 4 else dpdk_pb2.IPV6
     return dpdk_pb2.Prefix(ip=dpdk_pb2.IpAddress(ipver=version, address=address.encode()), length=int(length))
@@ -83,8 +80,7 @@ def prefix_message(prefix: RawPrefix | IPPrefix) -> dpdk_pb2.Prefix:
 
 def actual_prefix(kind: PrefixKind, interface_id: str, message: dpdk_pb2.Prefix) -> tuple[PrefixKey, IPv6Address]:
     """A prefix record as listed, with its underlay address. Raises ValueError."""
-    raw = ip_interface(f"{message.ip.address.decode('ascii')}/{message.length}")
-    return PrefixKey(kind, interface_id, raw), underlay_address(message.underlay_route)
+    return PrefixKey(kind, interface_id, _prefix(message)), underlay_address(message.underlay_route)
 
 
 def route_message(key: RouteKey, hop: NextHop | None) -> dpdk_pb2.Route:
@@ -99,8 +95,12 @@ def route_message(key: RouteKey, hop: NextHop | None) -> dpdk_pb2.Route:
 
 def actual_route(vni: int, message: dpdk_pb2.Route) -> tuple[RouteKey, NextHop]:
     """A route as listed. Raises ValueError."""
-    prefix = ip_network(f"{message.prefix.ip.address.decode('ascii')}/{message.prefix.length}", strict=False)
+    prefix = _prefix(message.prefix).masked
     address = ip_address(message.nexthop_address.address.decode("ascii"))
     if not isinstance(address, IPv6Address):
         raise ValueError(f"next hop {address} of {prefix} is not an IPv6 address")
     return RouteKey(vni, prefix), NextHop(message.nexthop_vni, address)
+
+
+def _prefix(message: dpdk_pb2.Prefix) -> Prefix:
+    return Prefix.parse(f"{message.ip.address.decode('ascii')}/{message.length}")

@@ -10,13 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import structlog
 
 from metalnet_daemon.files import write_atomically
-from metalnet_daemon.plan.types import Actual, DeleteInterface, DeleteRoute, NextHop, Operation, RouteKey, YieldRoute
+from metalnet_daemon.plan.types import (
+    Actual,
+    DeleteInterface,
+    DeleteRoute,
+    NextHop,
+    Operation,
+    Prefix,
+    RouteKey,
+    YieldRoute,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +80,7 @@ class RouteLedger:
         try:
             document = json.loads(self._path.read_text(encoding="utf-8"))
             self._routes = {
-                RouteKey(vni, IPv6Network(prefix)): NextHop(hop_vni, IPv6Address(address))
+                RouteKey(vni, Prefix.parse(prefix)): NextHop(hop_vni, IPv6Address(address))
                 for vni, prefix, hop_vni, address in document["routes"]
             }
             self._engine = document["engine"]

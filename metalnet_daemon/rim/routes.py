@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Set
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from metalbond.types import Destination, NextHop
-from metalnet_daemon.plan.types import Hop, IPPrefix, Rib, RouteType
+from metalnet_daemon.plan.types import Hop, Prefix, Rib, RouteType
 
 # Destinations repeat on every pass over a large table; parsing one costs microseconds.
 _CACHED_DESTINATIONS = 1 << 18
@@ -39,7 +39,7 @@ class RouteSource:
         self._wake = wake
         self._settle_seconds = settle_seconds
         self._client: RouteClient | None = None
-        self._tables: dict[int, dict[IPPrefix, frozenset[Hop]]] = {}
+        self._tables: dict[int, dict[Prefix, frozenset[Hop]]] = {}
         self._dirty: set[int] = set()
         self._subscribed: set[int] = set()
         self._announced: set[int] = set()
@@ -93,7 +93,7 @@ class RouteSource:
             return
         for vni in self._announced | wanted.keys():
             routes = {
-                (Destination.of(prefix), NextHop(hop.address.packed, 0, hop.type, hop.port_from, hop.port_to))
+                (_destination(prefix), NextHop(hop.address.packed, 0, hop.type, hop.port_from, hop.port_to))
                 for prefix, hops in wanted.get(vni, {}).items()
                 for hop in hops
             }
@@ -127,8 +127,8 @@ class RouteSource:
         self._wake()
 
 
-def _table(routes: Collection[tuple[Destination, NextHop]]) -> dict[IPPrefix, frozenset[Hop]]:
-    table: dict[IPPrefix, set[Hop]] = {}
+def _table(routes: Collection[tuple[Destination, NextHop]]) -> dict[Prefix, frozenset[Hop]]:
+    table: dict[Prefix, set[Hop]] = {}
     for destination, hop in routes:
         if len(hop.target) != 16 or hop.type not in _KNOWN_TYPES:
             continue  # the underlay is IPv6; other types come from newer peers
@@ -137,10 +137,15 @@ def _table(routes: Collection[tuple[Destination, NextHop]]) -> dict[IPPrefix, fr
 
 
 @lru_cache(maxsize=_CACHED_DESTINATIONS)
-def _prefix(destination: Destination) -> IPPrefix:
-    return ip_network((destination.prefix, destination.length), strict=False)
+def _prefix(destination: Destination) -> Prefix:
+    version = 4 if len(destination.prefix) == 4 else 6
+    return Prefix(version, int.from_bytes(destination.prefix, "big"), destination.length).masked
 
 
 @lru_cache(maxsize=_CACHED_DESTINATIONS)
 def _hop(hop: NextHop) -> Hop:
     return Hop(IPv6Address(hop.target), RouteType(hop.type), hop.nat_from, hop.nat_to)
+
+
+def _destination(prefix: Prefix) -> Destination:
+    return Destination(prefix.address.to_bytes(prefix.bits // 8, "big"), prefix.length)

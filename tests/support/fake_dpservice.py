@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import Message
 from ironcore.dpdk.v1 import dpdk_pb2, dpdk_pb2_grpc
 
-from metalnet_daemon.plan.types import NextHop, PrefixKind
+from metalnet_daemon.plan.types import NextHop, Prefix, PrefixKind
 from tests.support.fake_engine import NAMES, BadArgumentError, EngineError, FakeEngine, FakeInterface
 
 READING = ("CheckInitialized", "GetVersion", "ListInterfaces", "ListPrefixes", "ListLoadBalancerPrefixes", "ListRoutes")
@@ -167,14 +167,14 @@ class _Servicer(dpdk_pb2_grpc.DPDKironcoreServicer):
         return dpdk_pb2.CreateLoadBalancerPrefixResponse(underlay_route=underlay)
 
     def DeletePrefix(self, request: dpdk_pb2.DeletePrefixRequest) -> Message:  # type: ignore[override]
-        self._fake.engine.delete_prefix(PrefixKind.ALIAS, request.interface_id.decode(), _interface(request.prefix))
+        self._fake.engine.delete_prefix(PrefixKind.ALIAS, request.interface_id.decode(), _raw(request.prefix))
         return dpdk_pb2.DeletePrefixResponse()
 
     def DeleteLoadBalancerPrefix(  # type: ignore[override]
         self, request: dpdk_pb2.DeleteLoadBalancerPrefixRequest
     ) -> Message:
         uid = request.interface_id.decode()
-        self._fake.engine.delete_prefix(PrefixKind.LOAD_BALANCER, uid, _interface(request.prefix))
+        self._fake.engine.delete_prefix(PrefixKind.LOAD_BALANCER, uid, _raw(request.prefix))
         return dpdk_pb2.DeleteLoadBalancerPrefixResponse()
 
     def ListRoutes(self, request: dpdk_pb2.ListRoutesRequest) -> Message:  # type: ignore[override]
@@ -192,11 +192,11 @@ class _Servicer(dpdk_pb2_grpc.DPDKironcoreServicer):
     def CreateRoute(self, request: dpdk_pb2.CreateRouteRequest) -> Message:  # type: ignore[override]
         route = request.route
         hop = NextHop(route.nexthop_vni, IPv6Address(route.nexthop_address.address.decode()))
-        self._fake.engine.create_route(request.vni, _network(route.prefix), hop)
+        self._fake.engine.create_route(request.vni, _raw(route.prefix).masked, hop)
         return dpdk_pb2.CreateRouteResponse()
 
     def DeleteRoute(self, request: dpdk_pb2.DeleteRouteRequest) -> Message:  # type: ignore[override]
-        self._fake.engine.delete_route(request.vni, _network(request.route.prefix))
+        self._fake.engine.delete_route(request.vni, _raw(request.route.prefix).masked)
         return dpdk_pb2.DeleteRouteResponse()
 
     def _prefixes(self, kind: PrefixKind, uid: bytes) -> list[dpdk_pb2.Prefix]:
@@ -211,9 +211,7 @@ class _Servicer(dpdk_pb2_grpc.DPDKironcoreServicer):
         self, kind: PrefixKind, request: dpdk_pb2.CreatePrefixRequest | dpdk_pb2.CreateLoadBalancerPrefixRequest
     ) -> bytes:
         preferred = _preferred(request.preferred_underlay_route)
-        underlay = self._fake.engine.create_prefix(
-            kind, request.interface_id.decode(), _interface(request.prefix), preferred
-        )
+        underlay = self._fake.engine.create_prefix(kind, request.interface_id.decode(), _raw(request.prefix), preferred)
         return str(underlay).encode()
 
 
@@ -229,19 +227,11 @@ def _preferred(text: bytes) -> IPv6Address | None:
     return IPv6Address(text.decode()) if text else None
 
 
-def _text(message: dpdk_pb2.Prefix) -> str:
-    return f"{message.ip.address.decode()}/{message.length}"
+def _raw(message: dpdk_pb2.Prefix) -> Prefix:
+    return Prefix.parse(f"{message.ip.address.decode()}/{message.length}")
 
 
-def _interface(message: dpdk_pb2.Prefix) -> Any:
-    return ip_interface(_text(message))
-
-
-def _network(message: dpdk_pb2.Prefix) -> Any:
-    return ip_network(_text(message), strict=False)
-
-
-def _prefix(prefix: Any) -> dpdk_pb2.Prefix:
+def _prefix(prefix: Prefix) -> dpdk_pb2.Prefix:
     address, _, length = str(prefix).partition("/")
     version = dpdk_pb2.IPV4 if prefix.version == 4 else dpdk_pb2.IPV6
     return dpdk_pb2.Prefix(ip=dpdk_pb2.IpAddress(ipver=version, address=address.encode()), length=int(length))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from metalnet_daemon.plan.types import IPPrefix, NextHop, PrefixKind, RawPrefix
+from metalnet_daemon.plan.types import NextHop, Prefix, PrefixKind
 
 OK = 0
 NOT_FOUND = 201
@@ -68,7 +68,7 @@ class PrefixRecord:
     kind: PrefixKind
     device: str
     vni: int
-    prefix: RawPrefix
+    prefix: Prefix
 
 
 @dataclass
@@ -82,13 +82,13 @@ class FakeEngine:
     interfaces: dict[str, FakeInterface] = field(default_factory=dict)
     prefixes: dict[PrefixRecord, IPv6Address] = field(default_factory=dict)
     # None: the prefix belongs to a local interface.
-    routes: dict[tuple[int, IPPrefix], NextHop | None] = field(default_factory=dict)
+    routes: dict[tuple[int, Prefix], NextHop | None] = field(default_factory=dict)
     underlays: set[IPv6Address] = field(default_factory=set)
     counter: int = 0
 
     def initialize(self) -> str:
         self.initialized = True
-        self.routes = {key: hop for key, hop in self.routes.items() if hop is None and key[1].prefixlen in (32, 128)}
+        self.routes = {key: hop for key, hop in self.routes.items() if hop is None and key[1].length in (32, 128)}
         return self.uuid
 
     def create_interface(self, wanted: FakeInterface, preferred: IPv6Address | None) -> IPv6Address:
@@ -121,7 +121,7 @@ class FakeEngine:
     def vni_in_use(self, vni: int) -> bool:
         return any(found.vni == vni for found in self.interfaces.values())
 
-    def list_prefixes(self, kind: PrefixKind, uid: str) -> list[tuple[RawPrefix, IPv6Address]]:
+    def list_prefixes(self, kind: PrefixKind, uid: str) -> list[tuple[Prefix, IPv6Address]]:
         device = self._interface(uid).device
         return [
             (record.prefix, underlay)
@@ -129,12 +129,10 @@ class FakeEngine:
             if record.kind is kind and record.device == device
         ]
 
-    def create_prefix(
-        self, kind: PrefixKind, uid: str, prefix: RawPrefix, preferred: IPv6Address | None
-    ) -> IPv6Address:
+    def create_prefix(self, kind: PrefixKind, uid: str, prefix: Prefix, preferred: IPv6Address | None) -> IPv6Address:
         found = self._interface(uid)
         record = PrefixRecord(kind, found.device, found.vni, prefix)
-        route = (found.vni, prefix.network)
+        route = (found.vni, prefix.masked)
         if kind is PrefixKind.ALIAS and route in self.routes:
             raise EngineError(ROUTE_EXISTS)
         if kind is PrefixKind.LOAD_BALANCER and record in self.prefixes:
@@ -146,11 +144,11 @@ class FakeEngine:
             self.routes[route] = None
         return underlay
 
-    def delete_prefix(self, kind: PrefixKind, uid: str, prefix: RawPrefix) -> None:
+    def delete_prefix(self, kind: PrefixKind, uid: str, prefix: Prefix) -> None:
         found = self._interface(uid)
         error = OK
         if kind is PrefixKind.ALIAS:
-            route = (found.vni, prefix.network)
+            route = (found.vni, prefix.masked)
             if not self.vni_in_use(found.vni):
                 error = NO_VNI
             elif route not in self.routes:
@@ -165,7 +163,7 @@ class FakeEngine:
         if error or underlay is None:
             raise EngineError(error or NOT_FOUND)
 
-    def list_routes(self, vni: int) -> list[tuple[IPPrefix, NextHop]]:
+    def list_routes(self, vni: int) -> list[tuple[Prefix, NextHop]]:
         if vni and not self.vni_in_use(vni):
             raise EngineError(NO_VNI)
         return [
@@ -174,14 +172,14 @@ class FakeEngine:
             if hop is not None and vni in (0, route_vni)
         ]
 
-    def create_route(self, vni: int, prefix: IPPrefix, hop: NextHop) -> None:
+    def create_route(self, vni: int, prefix: Prefix, hop: NextHop) -> None:
         if not self.vni_in_use(vni):
             raise EngineError(NO_VNI)
         if (vni, prefix) in self.routes:
             raise EngineError(ROUTE_EXISTS)
         self.routes[vni, prefix] = hop
 
-    def delete_route(self, vni: int, prefix: IPPrefix) -> None:
+    def delete_route(self, vni: int, prefix: Prefix) -> None:
         if not self.vni_in_use(vni):
             raise EngineError(NO_VNI)
         if (vni, prefix) not in self.routes:
@@ -208,5 +206,5 @@ class FakeEngine:
         return preferred
 
 
-def _own_prefixes(interface: FakeInterface) -> list[IPPrefix]:
-    return [ip_interface(address).network for address in (interface.ipv4, interface.ipv6) if int(address)]
+def _own_prefixes(interface: FakeInterface) -> list[Prefix]:
+    return [Prefix.host(address) for address in (interface.ipv4, interface.ipv6) if int(address)]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from metalnet_daemon.device.claims import ClaimStore
 from metalnet_daemon.device.pool import parse_pool
 from metalnet_daemon.plan.objects import INTERFACE_FINALIZER, HostObjects
 from metalnet_daemon.plan.status import HostReport, interface_status
-from metalnet_daemon.plan.types import Hop, PrefixKey, PrefixKind, Rib, RouteType
+from metalnet_daemon.plan.types import Hop, Prefix, PrefixKey, PrefixKind, Rib, RouteType
 from metalnet_daemon.plan.types import NextHop as EngineHop
 from metalnet_daemon.rim.engine import EngineClient
 from metalnet_daemon.rim.host import Host, HostConfig, HostMemory
@@ -446,9 +446,9 @@ def test_snapshots_round_trip_and_bad_ones_are_ignored(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, "h1")
     assert store.load_routes() == {}
     assert store.load_objects() == ObjectSnapshot()
-    prefix = PrefixKey(PrefixKind.ALIAS, "uid-a", IPv4Interface("10.9.0.0/16"))
+    prefix = PrefixKey(PrefixKind.ALIAS, "uid-a", Prefix.parse("10.9.0.0/16"))
     saved = ObjectSnapshot(HostObjects(NETWORKS, (nic("a"),)), {"uid-a": REMOTE, prefix: OTHER})
-    rib: Rib = {100: {IPv4Network("10.0.0.9"): frozenset({Hop(REMOTE), Hop(OTHER, RouteType.NAT, 1024, 2048)})}}
+    rib: Rib = {100: {Prefix.parse("10.0.0.9"): frozenset({Hop(REMOTE), Hop(OTHER, RouteType.NAT, 1024, 2048)})}}
     store.save_objects(saved)
     store.save_routes(rib)
     again = SnapshotStore(tmp_path, "h1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from google.protobuf.text_format import Parse
@@ -14,7 +14,7 @@ from ironcore.metalnet.v1 import network_interface_pb2, network_pb2
 from metalnet_daemon.device.types import Device, PciAddress
 from metalnet_daemon.plan.objects import INTERFACE_FINALIZER, HostObjects, HostSpec, Problem, exposures, host_spec
 from metalnet_daemon.plan.status import HostReport, interface_status
-from metalnet_daemon.plan.types import Actual, ActualInterface, Interface, PrefixKey, PrefixKind
+from metalnet_daemon.plan.types import Actual, ActualInterface, Interface, Prefix, PrefixKey, PrefixKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PUBLIC = 99
@@ -54,8 +54,8 @@ def test_an_interface_is_read_whole() -> None:
     }
     # Host bits are dropped, and the interface's own address is no prefix of it.
     assert spec.prefixes == {
-        PrefixKey(PrefixKind.ALIAS, "uid", IPv4Interface("10.1.0.0/16")),
-        PrefixKey(PrefixKind.LOAD_BALANCER, "uid", IPv4Interface("192.0.2.1/32")),
+        PrefixKey(PrefixKind.ALIAS, "uid", Prefix.parse("10.1.0.0/16")),
+        PrefixKey(PrefixKind.LOAD_BALANCER, "uid", Prefix.parse("192.0.2.1/32")),
     }
     placed = spec.with_devices({"uid": "net_tap2"}, {})
     assert placed.interfaces["uid"].device == "net_tap2"
@@ -113,11 +113,11 @@ def test_exposures() -> None:
     text = 'peered_ids: 200 peered_ids: 300 peered_prefixes { id: 200 prefixes: "10.0.0.0/8" prefixes: "x" }'
     (exposure,) = exposures([network(100, text), network(400)]).values()
     assert exposure.peers == {200, 300}
-    assert exposure.filters == {200: (IPv4Network("10.0.0.0/8"),)}
+    assert exposure.filters == {200: (Prefix.parse("10.0.0.0/8"),)}
 
 
 FOUND = ActualInterface(Interface("uid", 100, "net_tap2", IPv4Address("10.0.0.1"), None), UNDERLAY)
-PREFIX = PrefixKey(PrefixKind.ALIAS, "uid", IPv4Interface("10.1.0.0/16"))
+PREFIX = PrefixKey(PrefixKind.ALIAS, "uid", Prefix.parse("10.1.0.0/16"))
 
 
 def report(**fields: object) -> HostReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +22,12 @@ from metalnet_daemon.plan.types import (
     Interface,
     NextHop,
     Operation,
+    Prefix,
     PrefixKey,
     PrefixKind,
     RouteKey,
     Synced,
     YieldRoute,
-    host_prefix,
 )
 from tests.support.fake_engine import FakeEngine, FakeInterface
 
@@ -97,14 +97,14 @@ def read(engine: FakeEngine) -> Actual:
 addresses4 = st.integers(1, 6).map(lambda number: IPv4Address(f"10.0.0.{number}"))
 addresses6 = st.integers(1, 6).map(lambda number: IPv6Address(f"2001:db8::{number}"))
 raw_prefixes = st.one_of(
-    st.integers(1, 4).map(lambda number: IPv4Interface(f"10.{number}.0.0/16")),
-    st.integers(1, 4).map(lambda number: IPv6Interface(f"2001:db8:{number}::/48")),
+    st.integers(1, 4).map(lambda number: Prefix.parse(f"10.{number}.0.0/16")),
+    st.integers(1, 4).map(lambda number: Prefix.parse(f"2001:db8:{number}::/48")),
 )
 route_prefixes = st.one_of(
-    addresses4.map(IPv4Network),
-    addresses6.map(IPv6Network),
-    raw_prefixes.map(lambda prefix: prefix.network),
-    st.just(IPv4Network("0.0.0.0/0")),
+    addresses4.map(Prefix.host),
+    addresses6.map(Prefix.host),
+    raw_prefixes.map(lambda prefix: prefix.masked),
+    st.just(Prefix.parse("0.0.0.0/0")),
 )
 
 
@@ -117,7 +117,7 @@ def desired_states(draw: st.DrawFn) -> Desired:
     for number in draw(st.sets(st.integers(0, 4), max_size=4)):
         vni = draw(st.sampled_from(VNIS))
         ipv4, ipv6 = draw(st.one_of(st.none(), addresses4)), draw(st.one_of(st.none(), addresses6))
-        own = {RouteKey(vni, host_prefix(address)) for address in (ipv4, ipv6) if address is not None}
+        own = {RouteKey(vni, Prefix.host(address)) for address in (ipv4, ipv6) if address is not None}
         if not own or own & local:
             continue
         local |= own
@@ -127,7 +127,7 @@ def desired_states(draw: st.DrawFn) -> Desired:
     for uid, interface in interfaces.items():
         for prefix in draw(st.sets(raw_prefixes, max_size=2)):
             kind = draw(st.sampled_from(PrefixKind))
-            route = RouteKey(interface.vni, prefix.network)
+            route = RouteKey(interface.vni, prefix.masked)
             if kind is PrefixKind.ALIAS:
                 if route in local:
                     continue
@@ -210,12 +210,12 @@ def test_planning_a_reached_state_is_empty_whatever_is_synced(state: Desired) ->
 
 NIC = Interface("nic", 100, "net_tap0", IPv4Address("10.0.0.1"), None)
 ACTUAL_NIC = ActualInterface(NIC, IPv6Address("fc00:1::d000:0:0:1"))
-ROUTE = RouteKey(100, IPv4Network("10.0.0.9"))
+ROUTE = RouteKey(100, Prefix.parse("10.0.0.9"))
 
 
 def test_incomplete_routes_of_a_vni_are_kept_but_new_ones_are_added() -> None:
     actual = Actual({"nic": ACTUAL_NIC}, {}, {ROUTE: NextHop(100, HOP_A)})
-    added = RouteKey(100, IPv4Network("10.0.0.8"))
+    added = RouteKey(100, Prefix.parse("10.0.0.8"))
     desired = Desired({"nic": NIC}, routes={ROUTE: NextHop(100, HOP_B), added: NextHop(100, HOP_A)})
     assert plan(desired, actual, Synced(objects=True, hops=frozenset({200}), routes=frozenset({200}))) == [
         CreateRoute(added, NextHop(100, HOP_A))
@@ -229,7 +229,7 @@ def test_a_changed_next_hop_is_replaced_without_anything_in_between() -> None:
 
 
 def test_while_other_hosts_may_still_come_back_hops_are_replaced_but_nothing_is_removed() -> None:
-    forgotten = RouteKey(100, IPv4Network("10.0.0.8"))
+    forgotten = RouteKey(100, Prefix.parse("10.0.0.8"))
     actual = Actual({"nic": ACTUAL_NIC}, {}, {ROUTE: NextHop(100, HOP_A), forgotten: NextHop(100, HOP_A)})
     desired = Desired({"nic": NIC}, routes={ROUTE: NextHop(100, HOP_B)})
     assert plan(desired, actual, Synced(objects=True, hops=frozenset({100}))) == [
@@ -246,7 +246,7 @@ def test_a_remote_route_yields_to_a_local_interface_of_the_same_address() -> Non
 
 
 def test_held_interfaces_their_prefixes_and_routes_stay() -> None:
-    prefix = PrefixKey(PrefixKind.ALIAS, "nic", IPv4Interface("10.9.0.0/16"))
+    prefix = PrefixKey(PrefixKind.ALIAS, "nic", Prefix.parse("10.9.0.0/16"))
     actual = Actual({"nic": ACTUAL_NIC}, {prefix: HOP_A}, {ROUTE: NextHop(100, HOP_A)})
     assert plan(Desired(hold=frozenset({"nic"})), actual, ALL) == []
     assert plan(Desired(), actual, ALL) == [DeletePrefix(prefix), DeleteInterface("nic")]
@@ -267,7 +267,7 @@ def test_rates_are_compared_only_if_the_engine_tells_them(known: bool, expected:
 
 def test_a_long_plan_is_cut_between_routes_but_not_within_a_replacement() -> None:
     replacement: list[Operation] = [DeleteRoute(ROUTE), CreateRoute(ROUTE, NextHop(100, HOP_A))]
-    operations = [YieldRoute(ROUTE), *replacement, DeleteRoute(RouteKey(200, IPv4Network("10.0.0.9")))]
+    operations = [YieldRoute(ROUTE), *replacement, DeleteRoute(RouteKey(200, Prefix.parse("10.0.0.9")))]
     assert bounded(operations, 4) == operations
     assert bounded(operations, 3) == operations[:3]
     assert bounded(operations, 2) == operations[:3]

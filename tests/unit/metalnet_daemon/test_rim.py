@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from metalnet_daemon.plan.types import (
     Interface,
     NextHop,
     Operation,
+    Prefix,
     PrefixKey,
     PrefixKind,
     RouteKey,
@@ -39,14 +40,14 @@ from metalnet_daemon.rim.routes import RouteSource
 
 NIC = Interface("nic", 100, "net_tap0", IPv4Address("10.0.0.1"), None)
 OTHER = Interface("other", 100, "net_tap1", IPv4Address("10.0.0.2"), None)
-PREFIX = PrefixKey(PrefixKind.ALIAS, "nic", IPv4Interface("10.1.0.0/16"))
-OTHER_PREFIX = PrefixKey(PrefixKind.ALIAS, "other", IPv4Interface("10.2.0.0/16"))
+PREFIX = PrefixKey(PrefixKind.ALIAS, "nic", Prefix.parse("10.1.0.0/16"))
+OTHER_PREFIX = PrefixKey(PrefixKind.ALIAS, "other", Prefix.parse("10.2.0.0/16"))
 HOP = NextHop(100, IPv6Address("fc00:2::1"))
 UNDERLAY = IPv6Address("fc00:1::1")
 
 
 def route(number: int) -> RouteKey:
-    return RouteKey(100, IPv4Network(f"10.0.1.{number}"))
+    return RouteKey(100, Prefix.parse(f"10.0.1.{number}"))
 
 
 class Recorder:
@@ -112,7 +113,7 @@ async def test_a_lost_engine_ends_the_run() -> None:
     assert not outcome.done
 
 
-V6_ROUTE, V4_ROUTE = RouteKey(100, IPv6Network("fd00::9/128")), route(9)
+V6_ROUTE, V4_ROUTE = RouteKey(100, Prefix.parse("fd00::9/128")), route(9)
 INTERFACES = {"nic": ActualInterface(NIC, UNDERLAY)}
 BOTH = {V6_ROUTE: HOP, V4_ROUTE: HOP}
 
@@ -207,11 +208,11 @@ async def test_learning_and_settling() -> None:
     assert woken.is_set()
     assert source.live() == {
         100: {
-            IPv4Network("10.0.0.9"): {
+            Prefix.parse("10.0.0.9"): {
                 Hop(IPv6Address("fc00:2::1")),
                 Hop(IPv6Address("fc00:3::1"), RouteType.LOAD_BALANCER_TARGET),
             },
-            IPv4Network("10.1.0.0/16"): {Hop(IPv6Address("fc00:2::1"))},
+            Prefix.parse("10.1.0.0/16"): {Hop(IPv6Address("fc00:2::1"))},
         }
     }
     assert source.replayed({1, 100}) == frozenset()
@@ -232,7 +233,7 @@ async def test_learning_and_settling() -> None:
 def test_announcing_replaces_and_withdraws() -> None:
     source, server = RouteSource(lambda: None, settle_seconds=0), RouteServer()
     source.attach(server)
-    source.announce({100: {IPv4Network("10.0.0.1"): frozenset({Hop(UNDERLAY)})}})
+    source.announce({100: {Prefix.parse("10.0.0.1"): frozenset({Hop(UNDERLAY)})}})
     assert server.announced == {100: {(Destination.parse("10.0.0.1/32"), WireHop.to(UNDERLAY))}}
     source.announce({})
     assert server.announced == {100: set()}
@@ -264,10 +265,10 @@ def test_messages_of_the_engine() -> None:
     message.nexthop_address.address = b"10.0.0.1"
     with pytest.raises(ValueError, match="not an IPv6 address"):
         convert.actual_route(100, message)
-    prefix = convert.prefix_message(IPv4Interface("10.1.2.3/16"))
+    prefix = convert.prefix_message(Prefix.parse("10.1.2.3/16"))
     prefix.underlay_route = b"fc00:1::1"
     assert convert.actual_prefix(PrefixKind.ALIAS, "nic", prefix) == (
-        PrefixKey(PrefixKind.ALIAS, "nic", IPv4Interface("10.1.2.3/16")),
+        PrefixKey(PrefixKind.ALIAS, "nic", Prefix.parse("10.1.2.3/16")),
         UNDERLAY,
     )
 

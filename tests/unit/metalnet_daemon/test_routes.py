@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,13 +18,13 @@ from metalnet_daemon.plan.routes import (
     subscriptions,
     synced,
 )
-from metalnet_daemon.plan.types import Hop, NextHop, Rib, RouteKey, RouteType
+from metalnet_daemon.plan.types import Hop, NextHop, Prefix, Rib, RouteKey, RouteType
 
 PUBLIC = 1
 ROUTER, LEARNED, OTHER = IPv6Address("fc00:f::1"), IPv6Address("fc00:f::2"), IPv6Address("fc00:f::3")
 HOST_A, HOST_B, OWN = IPv6Address("fc00:a::1"), IPv6Address("fc00:b::1"), IPv6Address("fc00:c::1")
-VM = IPv4Network("10.0.0.1/32")
-V4_DEFAULT, V6_DEFAULT = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+VM = Prefix.parse("10.0.0.1/32")
+V4_DEFAULT, V6_DEFAULT = Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0")
 POLICY = RoutingPolicy(PUBLIC)
 
 
@@ -100,11 +100,11 @@ def test_own_interfaces_of_a_peer_are_imported_too_and_the_own_network_wins_over
 
 
 def test_a_filter_lets_only_prefixes_through_that_lie_in_it_wholly() -> None:
-    wide = Exposure(frozenset({100}), {100: (IPv4Network("10.0.0.0/24"),)})
+    wide = Exposure(frozenset({100}), {100: (Prefix.parse("10.0.0.0/24"),)})
     assert wide.shows(VM, 100)
-    assert not wide.shows(IPv4Network("10.0.0.0/8"), 100)
-    assert not wide.shows(IPv6Network("::/128"), 100)
-    assert wide.shows(IPv4Network("192.168.0.0/24"), 300)
+    assert not wide.shows(Prefix.parse("10.0.0.0/8"), 100)
+    assert not wide.shows(Prefix.parse("::/128"), 100)
+    assert wide.shows(Prefix.parse("192.168.0.0/24"), 300)
     nothing = Exposure(frozenset({100}), {100: ()})
     table = rib(v200=frozenset({Hop(HOST_A)}))
     assert routes_for([100], table, {}, peered(WANTS_200, nothing), frozenset()) == {}

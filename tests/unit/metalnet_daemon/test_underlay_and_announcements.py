@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from metalnet_daemon.plan.types import (
     Desired,
     Hop,
     Interface,
+    Prefix,
     PrefixKey,
     PrefixKind,
     RouteType,
@@ -21,8 +22,8 @@ from metalnet_daemon.plan.types import (
 from metalnet_daemon.plan.underlay import Owner, choose_underlays, derive, host_network, is_chosen, owners
 
 HOST = IPv6Network("fc00:1::/64")
-PREFIX = PrefixKey(PrefixKind.ALIAS, "nic", IPv4Interface("10.1.0.0/16"))
-LB_PREFIX = PrefixKey(PrefixKind.LOAD_BALANCER, "nic", IPv4Interface("10.2.0.1/32"))
+PREFIX = PrefixKey(PrefixKind.ALIAS, "nic", Prefix.parse("10.1.0.0/16"))
+LB_PREFIX = PrefixKey(PrefixKind.LOAD_BALANCER, "nic", Prefix.parse("10.2.0.1/32"))
 
 
 @given(st.sets(st.text(min_size=1), max_size=50))
@@ -71,12 +72,12 @@ def test_everything_that_is_programmed_and_wanted_is_announced() -> None:
     desired = Desired({"nic": NIC}, prefixes={PREFIX: None, LB_PREFIX: None})
     expected = {
         100: {
-            IPv4Network("10.0.0.1/32"): {Hop(UNDERLAY)},
-            IPv6Network("2001:db8::1/128"): {Hop(UNDERLAY)},
-            IPv4Network("10.1.0.0/16"): {Hop(PREFIX_UNDERLAY)},
-            IPv4Network("10.2.0.1/32"): {Hop(LB_UNDERLAY, RouteType.LOAD_BALANCER_TARGET)},
+            Prefix.parse("10.0.0.1/32"): {Hop(UNDERLAY)},
+            Prefix.parse("2001:db8::1/128"): {Hop(UNDERLAY)},
+            Prefix.parse("10.1.0.0/16"): {Hop(PREFIX_UNDERLAY)},
+            Prefix.parse("10.2.0.1/32"): {Hop(LB_UNDERLAY, RouteType.LOAD_BALANCER_TARGET)},
         },
-        1: {IPv6Network("2001:db8::1/128"): {Hop(UNDERLAY)}},
+        1: {Prefix.parse("2001:db8::1/128"): {Hop(UNDERLAY)}},
     }
     assert announcements(desired, ACTUAL, 1) == expected
     assert announcements(Desired(hold=frozenset({"nic"})), ACTUAL, 1) == expected
@@ -89,4 +90,4 @@ def test_unwanted_and_missing_things_are_not_announced() -> None:
     assert announcements(Desired(removed=frozenset({"nic"})), ACTUAL, 1) == {}
     assert announcements(Desired({"nic": NIC}, prefixes={PREFIX: None}), Actual(), 1) == {}
     only_nic = announcements(Desired({"nic": NIC}), ACTUAL, 1)
-    assert IPv4Network("10.1.0.0/16") not in only_nic[100]
+    assert Prefix.parse("10.1.0.0/16") not in only_nic[100]
