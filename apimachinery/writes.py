@@ -31,7 +31,7 @@ from apimachinery.finalizers import FOREGROUND_DELETION, ORPHAN_DEPENDENTS
 from apimachinery.plan import WritePlan, commit_with_plan, encode_stored
 from apimachinery.resource import ResourceHooks, ResourceKind
 from apimachinery.scheme import KindInfo, metadata_of
-from apimachinery.store import CompareFailed, Store, StoredValue, Txn
+from apimachinery.store import CompareFailed, LeaseNotFound, Store, StoredValue, Txn
 from apimachinery.validation import GENERATE_NAME_PREFIX, carry_over, normalize, validate
 
 M = TypeVar("M", bound=Message)
@@ -350,6 +350,9 @@ class ResourceWriter(Generic[M]):
                 revision = await self._commit(key, stored, decision, plan)
             except CompareFailed as failure:
                 stored = await self._after_lost_race(key, stored, plan, failure)
+            except LeaseNotFound:
+                # A short quarantine ended before it began: nothing was written, the next attempt gets its own lease.
+                pass
             else:
                 metadata_of(decision.obj).resource_version = revision
                 self._on_commit(revision)
