@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from ironcore.dpdk.v1 import dpdk_pb2, dpdk_pb2_grpc
 
 from metalnet_daemon.plan.types import NextHop, Prefix, PrefixKind
-from tests.support.fake_engine import NAMES, BadArgumentError, EngineError, FakeEngine, FakeInterface
+from tests.support.fake_engine import HOST, NAMES, BadArgumentError, EngineError, FakeEngine, FakeInterface
 
 READING = ("CheckInitialized", "GetVersion", "ListInterfaces", "ListPrefixes", "ListLoadBalancerPrefixes", "ListRoutes")
 
@@ -23,14 +23,18 @@ READING = ("CheckInitialized", "GetVersion", "ListInterfaces", "ListPrefixes", "
 class FakeDpservice:
     """Server at `target`. `calls` has (method, request) of all engine processes, in order.
 
-    list_ipv6: whether ListRoutes tells IPv6 routes. refuse: method name -> status code to answer instead of acting.
+    host: prefix of its underlay addresses. list_ipv6: whether ListRoutes tells IPv6 routes. refuse: method name -> status
+    code to answer instead of acting.
     """
 
-    def __init__(self, socket: Path, devices: frozenset[str], *, list_ipv6: bool = True) -> None:
+    def __init__(
+        self, socket: Path, devices: frozenset[str], *, list_ipv6: bool = True, host: IPv6Network = HOST
+    ) -> None:
         self.target = f"unix:{socket}"
         self.devices = devices
         self.list_ipv6 = list_ipv6
-        self.engine = FakeEngine(devices)
+        self.host = host
+        self.engine = FakeEngine(devices, host)
         self.calls: list[tuple[str, Message]] = []
         self.refuse: dict[str, int] = {}
         self.changed = asyncio.Condition()
@@ -57,7 +61,7 @@ class FakeDpservice:
     async def crash_and_restart(self) -> None:
         """The process dies with all its state; a new one starts, not initialized."""
         await self.stop()
-        self.engine = FakeEngine(self.devices)
+        self.engine = FakeEngine(self.devices, self.host)
         await self.start()
 
     def called(self, *methods: str) -> list[Message]:
