@@ -7,9 +7,10 @@ refuses calls (metadata ``hasleader``), so a partitioned one is left, too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ import structlog
 from etcd3 import etcdrpc
 from tenacity import AsyncRetrying, RetryCallState, stop_after_delay, stop_never, wait_random_exponential
 
-from apimachinery.etcd.errors import AttemptError, Verdict, classify
+from apimachinery.etcd.errors import AttemptError, StoreUnavailable, Verdict, classify
 from apimachinery.logs import Outage
 from apimachinery.tls import ClientTls
 
@@ -134,6 +135,7 @@ class EtcdClient:
         self._token = ""
         self._login = asyncio.Lock()
         self._outage = Outage("etcd", endpoints=[member.endpoint.text for member in self._members])
+        self._closed = False
         self._revision = 0
         self._observed_at = -math.inf
 
@@ -144,7 +146,8 @@ class EtcdClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends every call and watch."""
+        """Ends every call and watch; they raise StoreUnavailable, or OutcomeUnknown for a commit under way."""
+        self._closed = True
         for member in self._members:
             await member.channel.close()
 
@@ -167,10 +170,8 @@ class EtcdClient:
         """One attempt at the current member. Raises AttemptError with a verdict; the next attempt may meet another."""
         member = self._members[self._current]
         token = await self._token_for_call()
-        try:
+        with self.judging(member, token):
             response = await method(member.stubs)(request, timeout=self.attempt_timeout, metadata=_metadata(token))
-        except grpc.aio.AioRpcError as error:
-            raise self.failed(member, token, error) from error
         self.observe(response.header)
         return response
 
@@ -217,6 +218,22 @@ class EtcdClient:
         self._observed_at = time.monotonic()
         self._outage.recovered()
 
+    @contextlib.contextmanager
+    def judging(self, member: _Member, token: str) -> Iterator[None]:
+        """Makes an AttemptError of whatever gRPC raises in the block."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise self.failed(member, token, error) from error
+        except grpc.aio.UsageError as error:
+            raise AttemptError(Verdict.REJECTED, StoreUnavailable("the connection to etcd is closed")) from error
+        except asyncio.CancelledError:
+            # A closed channel cancels its calls, which must not look as if the task had been cancelled.
+            task = asyncio.current_task()
+            if self._closed and (task is None or not task.cancelling()):
+                raise AttemptError(Verdict.UNKNOWN, StoreUnavailable("the connection to etcd was closed")) from None
+            raise
+
     def failed(self, member: _Member, token: str, error: grpc.aio.AioRpcError) -> AttemptError:
         """Verdict on a failure at a member; leaves the member if it is the cause."""
         failure = classify(error.code(), error.details() or "")
@@ -245,10 +262,8 @@ class EtcdClient:
     async def _authenticate(self) -> str:
         member = self._members[self._current]
         request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
-        try:
+        with self.judging(member, ""):
             response = await member.stubs.auth.Authenticate(request, timeout=self.attempt_timeout)
-        except grpc.aio.AioRpcError as error:
-            raise self.failed(member, "", error) from error
         return str(response.token)
 
 
@@ -263,19 +278,16 @@ class Stream:
 
     async def send(self, request: Any) -> None:
         """Hands a message to the connection."""
-        try:
-            await self._call.write(request)
-        except grpc.aio.AioRpcError as error:
-            raise self._client.failed(self._member, self.token, error) from error
-        except asyncio.InvalidStateError:  # the call has already ended; its status says why
-            raise await self._ended() from None
+        with self._client.judging(self._member, self.token):
+            try:
+                await self._call.write(request)
+            except asyncio.InvalidStateError:  # the call has already ended; its status says why
+                raise await self._ended() from None
 
     async def receive(self) -> Any:
         """The next message. The stream of etcd's calls never ends well, so the end is a failure, too."""
-        try:
+        with self._client.judging(self._member, self.token):
             response = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise self._client.failed(self._member, self.token, error) from error
         if response is grpc.aio.EOF:
             raise await self._ended()
         self._client.observe(response.header)

@@ -107,7 +107,8 @@ async def watch(client: EtcdClient, prefix: str, *, after_revision: int) -> Asyn
     """Changes of all keys with the prefix (the empty one: of every key) after ``after_revision``, without end.
 
     Ends only after :class:`Compacted`. Lost streams, dead members and lost leaders are survived by attaching again
-    after the last revision handed out. Raises StoreDenied if etcd's user may not read the prefix.
+    after the last revision handed out. Raises StoreDenied if etcd's user may not read the prefix, StoreUnavailable
+    when the client is closed.
     """
     cursor = WatchCursor(after_revision)
     outage = Outage("watch", prefix=prefix)

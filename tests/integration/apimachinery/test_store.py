@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from etcd3 import etcdrpc
@@ -29,6 +31,8 @@ from apimachinery.store import (
     WatchBatch,
     WatchItem,
 )
+from apimachinery.tls import ClientTls
+from tests.support.certificates import Authority
 from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 from tests.support.stream_proxy import StreamProxy, stream_proxy
 
@@ -377,6 +381,49 @@ async def test_a_hanging_member_is_left(cluster: EtcdCluster) -> None:
             first.resume()
 
 
+async def test_a_watch_leaves_a_member_that_hangs() -> None:
+    async with (
+        etcd_cluster(3) as cluster,
+        etcd_store(cluster) as watching,
+        EtcdClient(cluster.endpoints[1:], timeout=20.0) as client,
+        Store(client) as writing,
+    ):
+        start = await watching.current_revision()
+        async with contextlib.aclosing(watching.watch("/w/", after_revision=start)) as items:
+            await put(writing, "/w/before")
+            assert [change.item.key for change in await next_changes(items, 1)] == ["/w/before"]
+            cluster.members[0].pause()
+            try:
+                await put(writing, "/w/after")
+                # Nothing breaks: only unanswered pings (10 s) tell.
+                async with asyncio.timeout(30):
+                    item = await anext(items)
+                    while not isinstance(item, WatchBatch):
+                        item = await anext(items)
+                assert [change.item.key for change in item.changes] == ["/w/after"]
+            finally:
+                cluster.members[0].resume()
+
+
+async def test_closing_ends_everything_with_an_error(cluster: EtcdCluster) -> None:
+    (member,) = cluster.members
+    async with etcd_store(cluster) as store:
+        watching = asyncio.ensure_future(anext(store.watch("/", after_revision=await put(store, "/a"))))
+        member.pause()
+        reading = asyncio.create_task(store.get("/a"))
+        writing = asyncio.create_task(store.commit(Txn().put("/a", b"")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await store.client.close()
+        for task, error in ((watching, StoreUnavailable), (reading, StoreUnavailable), (writing, OutcomeUnknown)):
+            with pytest.raises(error):
+                async with asyncio.timeout(10):
+                    await task
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await store.get("/a")
+        member.resume()
+
+
 # Leases
 
 
@@ -436,7 +483,39 @@ async def test_a_lease_that_was_revoked_by_others_is_lost_at_the_next_renewal(st
     await lease.close()
 
 
-# Users
+# TLS and users
+
+
+async def test_mutual_tls(tmp_path: Path) -> None:
+    ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+    server, client, stranger = ours.issue("server"), ours.issue("client"), strangers.issue("stranger")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = (
+        f"--listen-client-urls=unix://m0:0,https://127.0.0.1:{port}",
+        f"--cert-file={server.certificate}",
+        f"--key-file={server.key}",
+        f"--trusted-ca-file={ours.ca}",
+        "--client-cert-auth",
+    )
+
+    async def answers(tls: ClientTls, endpoint: str = f"https://127.0.0.1:{port}") -> bool:
+        async with EtcdClient([endpoint], tls=tls, timeout=0.5) as connection, Store(connection) as store:
+            try:
+                return await store.current_revision() > 0
+            except StoreUnavailable:
+                return False
+
+    async with etcd_cluster(1, *flags):
+        good = ClientTls(ours.ca, client.certificate, client.key)
+        assert await answers(good)
+        assert await answers(good, f"127.0.0.1:{port}")
+        assert await answers(good, f"https://localhost:{port}")
+        assert not await answers(ClientTls(ours.ca))
+        assert not await answers(ClientTls(ours.ca, stranger.certificate, stranger.key))
+        assert not await answers(ClientTls(strangers.ca, client.certificate, client.key))
+        assert not await answers(good, f"http://127.0.0.1:{port}")
 
 
 async def test_user_and_password(cluster: EtcdCluster, store: Store) -> None:
