@@ -23,8 +23,8 @@ READING = ("CheckInitialized", "GetVersion", "ListInterfaces", "ListPrefixes", "
 class FakeDpservice:
     """Server at `target`. `calls` has (method, request) of all engine processes, in order.
 
-    host: prefix of its underlay addresses. list_ipv6: whether ListRoutes tells IPv6 routes. refuse: method name -> status
-    code to answer instead of acting.
+    host: prefix of its underlay addresses. list_ipv6: whether ListRoutes tells IPv6 routes. refuse: method name ->
+    status code to answer instead of acting.
     """
 
     def __init__(
