@@ -81,7 +81,6 @@ class Allocator:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONTENTION_SECONDS
         await self._follow()
-        confirmed = False
         while True:
             self._taken.expire(loop.time())
             # Cleared before the view is read: a change between reading and waiting is not slept through.
@@ -92,13 +91,20 @@ class Allocator:
                     self._taken.reserve(number, loop.time())
                 return number
             expiry = self._taken.next_expiry
-            if confirmed and (expiry is None or loop.time() >= deadline):
-                raise self._exhausted()
-            if expiry is None or loop.time() >= deadline:
-                await self._refresh()
-                confirmed = True
-            else:
+            if expiry is not None and loop.time() < deadline:
                 await self._wait_changed(min(expiry, deadline) - loop.time())
+            elif await self._is_full():
+                raise self._exhausted()
+            else:
+                await self._refresh()
+
+    async def _is_full(self) -> bool:
+        """Whether the store, asked now, has as many claims as the view, which has no free number.
+
+        With fewer claims there the view has missed a release. As many mean that it has not, unless a claim outside of
+        the pools made up for it a moment ago; then the next request sees the release.
+        """
+        return await self._store.count(self.prefix) >= self._taken.committed
 
     def _exhausted(self) -> ResourceExhausted:
         names = ", ".join(pool.name for pool in self.pools) or "no pool configured"

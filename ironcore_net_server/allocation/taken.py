@@ -34,6 +34,11 @@ class TakenNumbers:
         return self._used[pool]
 
     @property
+    def committed(self) -> int:
+        """How many numbers the store has, those outside of the pools included."""
+        return len(self._committed)
+
+    @property
     def next_expiry(self) -> float | None:
         """When the oldest reservation ends; None without reservations."""
         return next(iter(self._reserved.values()), None)
