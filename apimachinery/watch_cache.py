@@ -193,17 +193,14 @@ class WatchCache:
         self._routes: dict[Route, set[_Group]] = {}
         self._routed_paths: dict[str, int] = {}
         self._unrouted: set[_Group] = set()
+        # Watchers connected now.
+        self.subscribers = 0
         self._advanced: list[asyncio.Future[None]] = []
         self._everything: tuple[CachedObject, ...] | None = None
         self._outage = Outage("cache", kind=info.resource_type)
 
     def __len__(self) -> int:
         return len(self._objects)
-
-    @property
-    def subscribers(self) -> int:
-        """Watchers connected now."""
-        return sum(len(group.members) for group in self._groups.values())
 
     def get(self, key: str) -> CachedObject | None:
         """The object at a store key as of ``revision``."""
@@ -380,8 +377,10 @@ class WatchCache:
                 self._routed_paths[wanted.route[0]] = self._routed_paths.get(wanted.route[0], 0) + 1
         subscriber = Subscriber(self.limits.queue_bytes)
         group.members.add(subscriber)
+        self.subscribers += 1
 
         def unsubscribe() -> None:
+            self.subscribers -= 1
             group.members.discard(subscriber)
             if not group.members and self._groups.get(wanted.identity) is group:
                 self._forget(group)

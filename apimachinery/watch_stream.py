@@ -25,13 +25,17 @@ _RESET = meta_pb2.MARK_TYPE_RESET
 class WatchTiming:
     """Seconds.
 
-    bookmark:      silence after which a watcher learns how far the store has come.
-    gather:        least time between two responses to one watcher; what happens meanwhile goes out together.
-    catch_up:      longest wait for the cache to reach a revision that the watcher has seen already.
+    bookmark:   silence after which a watcher learns how far the store has come.
+    gather:     least time between two responses to one watcher, for each watcher of the kind: what happens meanwhile
+                goes out together, which bounds the responses per second of all watchers. The first change after a
+                pause goes out at once.
+    gather_max: bound of that time, however many watchers there are.
+    catch_up:   longest wait for the cache to reach a revision that the watcher has seen already.
     """
 
     bookmark: float = 5.0
-    gather: float = 0.005
+    gather: float = 0.0002
+    gather_max: float = 0.1
     catch_up: float = 5.0
 
 
@@ -116,7 +120,8 @@ async def _follow(
             written = loop.time()
             yield b"".join((*(chunk.data for chunk in taken), watch_mark(_BOOKMARK, sent)))
             if subscriber.empty:
-                await asyncio.sleep(max(0.0, timing.gather - (loop.time() - written)))
+                pause = min(timing.gather_max, timing.gather * cache.subscribers)
+                await asyncio.sleep(max(0.0, pause - (loop.time() - written)))
 
 
 def _snapshot_responses(objects: Sequence[CachedObject], revision: int) -> Iterator[bytes]:
