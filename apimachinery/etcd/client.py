@@ -38,6 +38,8 @@ _CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     # A member that hangs is noticed by its watches within 13 s. etcd tolerates pings every 5 s and no faster.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
+    # What present versions of gRPC go by, a minute by default; they ignore the keepalive timeout.
+    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A restarted member is found again within a second; gRPC's own default grows to two minutes.
