@@ -125,8 +125,9 @@ class Guest:
             report = json.loads(self.namespace.exec(*words, timeout=seconds + 30))
             return float(report["end"]["sum_received"]["bits_per_second"]) / 1e9
         finally:
-            listener.kill()
-            listener.wait()
+            # timeout(1) hands this on to the server.
+            listener.terminate()
+            listener.wait(10)
 
     def delete(self) -> None:
         if self.dhcp is not None:

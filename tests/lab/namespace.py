@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -11,9 +12,17 @@ class CommandError(RuntimeError):
     """A command of the lab failed; the text has the command line and what it printed."""
 
 
-def run(argv: Sequence[str], *, check: bool = True, timeout: float = 60, text_in: str | None = None) -> str:
-    """Run a command to its end and return its standard output."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=text_in, check=False)
+def run(
+    argv: Sequence[str],
+    *,
+    check: bool = True,
+    timeout: float = 60,
+    text_in: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """Run a command to its end and return its standard output; env is added to the environment."""
+    whole = {**os.environ, **env} if env else None
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=text_in, env=whole, check=False)
     if check and done.returncode != 0:
         raise CommandError(f"{' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

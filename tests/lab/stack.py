@@ -134,12 +134,8 @@ class Stack:
 
     def ironctl(self, *words: str, text_in: str | None = None, check: bool = True, timeout: float = 60) -> str:
         """Run the command line client against this lab."""
-        return run(
-            [executable("ironctl"), "--server", f"unix:{self.api_socket}", *words],
-            text_in=text_in,
-            check=check,
-            timeout=timeout,
-        )
+        env = {"IRONCTL_SERVER": f"unix:{self.api_socket}"}
+        return run([executable("ironctl"), *words], text_in=text_in, check=check, timeout=timeout, env=env)
 
     def engine_cli(self, hypervisor: Hypervisor, *words: str) -> str:
         """Run the engine's command line client on a hypervisor."""
