@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from ironcore.meta.v1 import meta_pb2, options_pb2
 
 from apimachinery.errors import FieldViolation, InvalidArgument
@@ -137,6 +138,10 @@ def _text_of(field: FieldDescriptor) -> Callable[[Any], str]:
     if field.enum_type is not None:
         texts = enum_texts(field.enum_type)
         return lambda value: texts.get(value, str(value))
+    if field.message_type is meta_pb2.LabelSelector.DESCRIPTOR:
+        return format_label_selector
+    if field.message_type is Timestamp.DESCRIPTOR:
+        return lambda value: cast(Timestamp, value).ToJsonString() if value.ByteSize() else ""
     if field.type == FieldDescriptor.TYPE_BOOL:
         return lambda value: "true" if value else "false"
     if field.type == FieldDescriptor.TYPE_STRING:
