@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -28,6 +27,7 @@ from apimachinery.logs import Outage
 from apimachinery.scheme import KindInfo
 from apimachinery.store import Change, Compacted, Store, StoredValue, WatchBatch
 from apimachinery.watch_filter import CachedObject, Filter, Route
+from apimachinery.watch_queue import Chunk, Subscriber, chunks
 from apimachinery.wire import watch_event, with_revision
 
 _log = structlog.get_logger(__name__)
@@ -35,9 +35,6 @@ _log = structlog.get_logger(__name__)
 _ADDED = meta_pb2.EVENT_TYPE_ADDED
 _MODIFIED = meta_pb2.EVENT_TYPE_MODIFIED
 _DELETED = meta_pb2.EVENT_TYPE_DELETED
-
-# Bytes of events after which a response is complete; it always ends with a whole revision.
-CHUNK_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,83 +85,6 @@ class CacheEvent:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Encoded ``events`` entries of whole revisions, the last of which is ``revision``."""
-
-    data: bytes
-    revision: int
-
-
-def chunks(events: Iterable[tuple[int, bytes]]) -> Iterator[Chunk]:
-    """Joins (revision, encoded event), ordered by revision, into chunks that never split a revision."""
-    parts: list[bytes] = []
-    size = last = 0
-    for revision, data in events:
-        if size >= CHUNK_BYTES and revision != last:
-            yield Chunk(b"".join(parts), last)
-            parts, size = [], 0
-        parts.append(data)
-        size += len(data)
-        last = revision
-    if parts:
-        yield Chunk(b"".join(parts), last)
-
-
-class Subscriber:
-    """The queue of one watcher. ``lost`` tells that something was dropped: a snapshot is needed."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._chunks: deque[Chunk] = deque()
-        self._bytes = 0
-        self.lost = False
-        self.closed = False
-        self.wake = asyncio.Event()
-
-    def offer(self, chunk: Chunk) -> None:
-        """Queues a chunk, or drops everything if the watcher is too slow."""
-        if self.lost:
-            return
-        if self._bytes + len(chunk.data) > self._limit and self._chunks:
-            self.cut()
-            return
-        self._chunks.append(chunk)
-        self._bytes += len(chunk.data)
-        self.wake.set()
-
-    def cut(self) -> None:
-        """Drops what is queued; the watcher continues with a reset."""
-        self.lost = True
-        self.clear()
-        self.wake.set()
-
-    def close(self) -> None:
-        """Ends the watch: the server stops."""
-        self.closed = True
-        self.wake.set()
-
-    def take(self, limit: int) -> list[Chunk]:
-        """The next chunks, at least one if there is any, together not much more than ``limit`` bytes."""
-        taken: list[Chunk] = []
-        size = 0
-        while self._chunks and (not taken or size + len(self._chunks[0].data) <= limit):
-            chunk = self._chunks.popleft()
-            size += len(chunk.data)
-            taken.append(chunk)
-        self._bytes -= size
-        return taken
-
-    def clear(self) -> None:
-        """Empties the queue."""
-        self._chunks.clear()
-        self._bytes = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self._chunks
-
-
 @dataclass(slots=True, eq=False)
 class _Group:
     """Watchers with the same filter."""
@@ -197,6 +117,8 @@ class WatchCache:
         self.subscribers = 0
         self._advanced: list[asyncio.Future[None]] = []
         self._everything: tuple[CachedObject, ...] | None = None
+        # By path and value, for the paths that snapshots were routed by so far.
+        self._indexes: dict[str, dict[str, dict[str, CachedObject]]] = {}
         self._outage = Outage("cache", kind=info.resource_type)
 
     def __len__(self) -> int:
@@ -240,6 +162,7 @@ class WatchCache:
             )
         self._objects = objects
         self._everything = None
+        self._indexes.clear()
         self._ring.clear()
         self._ring_bytes = 0
         self._floor = revision
@@ -271,6 +194,7 @@ class WatchCache:
                 del self._objects[key]
             else:
                 self._objects[key] = after
+            self._reindex(before, after)
             event = CacheEvent(change.item.mod_revision, before, after)
             self._remember(event)
             for group in self._concerned(event):
@@ -284,6 +208,17 @@ class WatchCache:
                 for member in group.members:
                     member.offer(chunk)
             group.pending = []
+
+    def _reindex(self, before: CachedObject | None, after: CachedObject | None) -> None:
+        for path, index in self._indexes.items():
+            if before is not None:
+                for value in before.values(path):
+                    index.get(value, {}).pop(before.key, None)
+                    if not index.get(value):
+                        index.pop(value, None)
+            if after is not None:
+                for value in after.values(path):
+                    index.setdefault(value, {})[after.key] = after
 
     def _decode(self, item: StoredValue) -> CachedObject | None:
         try:
@@ -344,7 +279,15 @@ class WatchCache:
             ) from None
 
     def snapshot(self, wanted: Filter) -> Sequence[CachedObject]:
-        """The objects that a filter selects, as of ``revision``."""
+        """The objects that a filter selects, as of ``revision``; a route spares the look at all others."""
+        if wanted.route is not None:
+            path, value = wanted.route
+            if path not in self._indexes:
+                self._indexes[path] = {}
+                for obj in self._objects.values():
+                    for found in obj.values(path):
+                        self._indexes[path].setdefault(found, {})[obj.key] = obj
+            return [obj for obj in self._indexes[path].get(value, {}).values() if wanted.matches(obj)]
         if self._everything is None:
             self._everything = tuple(self._objects.values())
         if wanted.everything:

@@ -11,8 +11,9 @@ from ironcore.meta.v1 import meta_pb2
 
 from apimachinery.errors import Unavailable
 from apimachinery.store import Store
-from apimachinery.watch_cache import CHUNK_BYTES, Subscriber, WatchCache
+from apimachinery.watch_cache import WatchCache
 from apimachinery.watch_filter import CachedObject, Filter
+from apimachinery.watch_queue import CHUNK_BYTES, Subscriber
 from apimachinery.wire import watch_event, watch_mark
 
 _ADDED = meta_pb2.EVENT_TYPE_ADDED

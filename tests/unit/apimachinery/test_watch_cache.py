@@ -16,8 +16,9 @@ from ironcore.meta.v1 import meta_pb2
 from apimachinery.errors import InvalidArgument, Unavailable
 from apimachinery.scheme import kind_info, metadata_of
 from apimachinery.store import Change, Compacted, Page, Progress, StoredValue, WatchBatch
-from apimachinery.watch_cache import CHUNK_BYTES, CacheLimits, Chunk, Subscriber, WatchCache, chunks
+from apimachinery.watch_cache import CacheLimits, WatchCache
 from apimachinery.watch_filter import CachedObject, Filter, make_filter
+from apimachinery.watch_queue import CHUNK_BYTES, Chunk, Subscriber, chunks
 from apimachinery.watch_stream import WatchTiming, watch_responses
 
 NIC = kind_info(network_interface_pb2.NetworkInterface)
@@ -340,6 +341,37 @@ async def test_watchers_of_nodes_do_not_look_at_changes_of_other_nodes(monkeypat
             ("spec.node_ref.name", "node7"),
             ("spec.node_ref.name", "node8"),
         }
+
+
+async def test_a_routed_snapshot_looks_only_at_what_its_route_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    async with running(store) as cache:
+        for number in range(50):
+            store.put(f"n{number}", f"node{number % 10}")
+        await cache.wait_revision(store.revision, TIMEOUT)
+        assert len(cache.snapshot(fields(node="node3"))) == 5
+        store.put("n3", "node4")
+        store.delete("n13")
+        await cache.wait_revision(store.revision, TIMEOUT)
+        looked_at: list[str] = []
+        matches = Filter.matches
+
+        def count(self: Filter, obj: CachedObject) -> bool:
+            looked_at.append(name_of(obj))
+            return matches(self, obj)
+
+        monkeypatch.setattr(Filter, "matches", count)
+        assert [name_of(obj) for obj in cache.snapshot(fields(node="node3"))] == ["n23", "n33", "n43"]
+        assert looked_at == ["n23", "n33", "n43"]
+        assert {name_of(obj) for obj in cache.snapshot(fields(node="node4"))} == {
+            "n3",
+            "n4",
+            "n14",
+            "n24",
+            "n34",
+            "n44",
+        }
+        assert cache.snapshot(fields(node="nowhere")) == []
 
 
 async def test_an_event_is_encoded_once_for_all_watchers_and_filters() -> None:
