@@ -127,7 +127,8 @@ class Committer:
         """Revision of the commit. It happened exactly once.
 
         CompareFailed, TxnTooLarge, StoreFull, LeaseNotFound, StoreUnavailable: nothing happened.
-        OutcomeUnknown: the answer was lost and etcd stayed away for longer than the client's ``timeout``.
+        OutcomeUnknown: the answer was lost, and etcd stayed away for longer than the client's ``timeout`` or was
+        compacted up to the present in between.
         """
         return await self._client.persist(lambda: self._commit_once(txn))
 
@@ -174,9 +175,11 @@ class Committer:
         async for attempt in self._client.retrying(stop_after=None):
             with attempt:
                 raised_at = await self._raise_fence(fence)
+        if not fence.under_way:  # everybody gave up meanwhile
+            return []
         # No attempt starts under a raised fence, so this covers also those that will be found lost later.
         keys = frozenset(key for txn, _ in fence.under_way.values() for key in txn.writes)
-        start = min((seen for _, seen in fence.under_way.values()), default=raised_at)
+        start = min(seen for _, seen in fence.under_way.values())
         history: list[Change] = []
         async with contextlib.aclosing(watch(self._client, ROOT, after_revision=start)) as items:
             async for item in items:

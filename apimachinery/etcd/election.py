@@ -20,6 +20,7 @@ from apimachinery.etcd.errors import CompareFailed
 from apimachinery.etcd.lease import Lease
 from apimachinery.etcd.txn import Txn
 from apimachinery.etcd.watch import Compacted, WatchBatch
+from apimachinery.fencing import ELECTIONS
 from apimachinery.logs import Outage
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-ELECTIONS: Final = "/elections/"
 # Seconds. A dead leader is replaced after at most this time; a network pause shorter than that changes nothing.
 DEFAULT_TTL: Final = 15
 

@@ -280,12 +280,12 @@ async def test_a_watcher_that_does_not_read_stops_nobody(store: Store) -> None:
 
 
 @contextlib.asynccontextmanager
-async def two_ways(cluster: EtcdCluster) -> AsyncIterator[tuple[StreamProxy, Store]]:
+async def two_ways(cluster: EtcdCluster, attempt_timeout: float = 0.5) -> AsyncIterator[tuple[StreamProxy, Store]]:
     """A store with two ways to one etcd: first through a proxy, then directly."""
     (member,) = cluster.members
     async with (
         stream_proxy(cluster.home / "proxy", member.socket) as proxy,
-        EtcdClient([proxy.endpoint, member.endpoint], attempt_timeout=0.5) as client,
+        EtcdClient([proxy.endpoint, member.endpoint], attempt_timeout=attempt_timeout) as client,
         Store(client) as store,
     ):
         yield proxy, store
@@ -348,6 +348,20 @@ async def test_an_outcome_that_cannot_be_known_is_called_so(cluster: EtcdCluster
         with pytest.raises(OutcomeUnknown):
             await store.commit(Txn().put("/a", b"1"))
         member.resume()
+
+
+async def test_an_outcome_whose_traces_were_compacted_is_called_unknown(cluster: EtcdCluster, store: Store) -> None:
+    async with two_ways(cluster, attempt_timeout=3.0) as (proxy, harmed):
+        warm = await put(harmed, "/warm")
+        proxy.lose_answers()
+        committing = asyncio.create_task(harmed.commit(Txn().put("/a", b"1")))
+        async with contextlib.aclosing(store.watch("/a", after_revision=warm)) as items:
+            await next_changes(items, 1)
+        await cluster.compact(await put(store, "/b", "/c"))
+        with pytest.raises(OutcomeUnknown):
+            await committing
+        # Others are not affected.
+        await harmed.commit(Txn().require_exists("/a").put("/d", b""))
 
 
 # Outages
