@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -14,14 +15,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2
-from ironcore.apinet.v1 import network_pb2, node_pb2
-from ironcore.meta.v1 import meta_pb2
+from ironcore.apinet.v1 import ip_address_pb2, ip_pb2, network_pb2, node_pb2
+from ironcore.meta.v1 import meta_pb2, types_pb2
 
 from apimachinery.client import Client
 from apimachinery.conditions import is_true
-from apimachinery.errors import Unavailable
+from apimachinery.errors import ApiError, Unavailable
 from ironcore_net_server.main import main
-from tests.support.etcd import EtcdCluster, etcd_cluster
+from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 
 TIMEOUT = 60.0
 CONTROLLERS = ("--controllers", "garbage,nodes")
@@ -98,6 +99,13 @@ def network(name: str) -> network_pb2.Network:
     return network_pb2.Network(metadata=meta_pb2.ObjectMeta(name=name))
 
 
+def public_ip(name: str) -> ip_pb2.IP:
+    return ip_pb2.IP(
+        metadata=meta_pb2.ObjectMeta(name=name),
+        spec=ip_pb2.IPSpec(type=types_pb2.IP_TYPE_PUBLIC, ip_family=types_pb2.IP_FAMILY_IPV4),
+    )
+
+
 async def health(client: Client, service: str = "") -> int:
     request = health_pb2.HealthCheckRequest(service=service)
     response = await client.unary("/grpc.health.v1.Health/Check", request, health_pb2.HealthCheckResponse, retry=True)
@@ -171,6 +179,34 @@ async def test_the_second_server_takes_over(tmp_path: Path, cluster: EtcdCluster
                     found: list[node_pb2.Node] = [event.object for event in response.events]  # type: ignore[attr-defined]
                     if any(is_true(node.status.conditions, "Ready") for node in found):
                         break
+
+
+async def test_a_kill_in_the_middle_of_writes_leaves_no_half_of_one(tmp_path: Path, cluster: EtcdCluster) -> None:
+    """Creations and deletions are under way; afterwards claims, records and handles name the same addresses."""
+    options = ("--public-prefix", "203.0.113.0/24", "--quarantine", "0")
+    server = Server(tmp_path, "--etcd-endpoints", ",".join(cluster.endpoints), *options)
+    async with running(server), Client(server.address, timeout=TIMEOUT) as client, etcd_store(cluster) as store:
+        ips, records = client.kind(ip_pb2.IP), client.kind(ip_address_pb2.IPAddress)
+        for life in range(3):
+            await server.ready()
+            left = [ip.metadata.name for ip in await ips.list()]
+            writes = [
+                *(asyncio.ensure_future(ips.delete("", name)) for name in left),
+                *(asyncio.ensure_future(ips.create(public_ip(f"ip-{life}-{number}"))) for number in range(60)),
+            ]
+            # Some are answered, the others are anywhere.
+            for done in itertools.islice(asyncio.as_completed(writes), 20):
+                await done
+            await server.end(signal.SIGKILL)
+            results = await asyncio.gather(*writes, return_exceptions=True)
+            assert any(isinstance(result, ApiError) for result in results), "the kill came too late"
+            await server.start()
+        await server.ready()
+        handles = {ip.spec.ip: ip.metadata.uid for ip in await ips.list()}
+        shown = {record.metadata.name: record.spec.claim_ref.uid for record in await records.list()}
+        claims = {item.key.rpartition("/")[2] for item in (await store.list("/claims/ipv4/")).items}
+        assert handles == shown
+        assert claims == handles.keys()
 
 
 @pytest.mark.parametrize(
