@@ -233,7 +233,8 @@ class MetalbondClient:
     def received(self, server: str, updates: list[tuple[bool, Route]], *, original: bool) -> None:
         union = self._union
         for add, route in updates:
-            # Servers of the original protocol send own routes back, but not their removal.
+            # Servers of the original protocol send own routes back, but not their removal. The price, with them only:
+            # what another client announces with the very same hop is missed if this client withdraws it later.
             if original and add and union.announces(route):
                 continue
             if add and len(union.received) >= self._max_routes and route not in union.received:
