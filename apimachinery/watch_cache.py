@@ -131,9 +131,12 @@ class WatchCache:
     # Following the store
 
     async def run(self) -> None:
-        """Loads the kind and follows the store until cancelled; the store's absence is logged once and waited out."""
+        """Loads the kind and follows the store until cancelled; the store's absence is logged once and waited out.
+
+        A defect is logged and answered in the same way: loading again resets every watcher, but leaves none behind.
+        """
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(ApiError), wait=wait_random_exponential(multiplier=0.1, max=5.0)
+            retry=retry_if_exception_type(Exception), wait=wait_random_exponential(multiplier=0.1, max=5.0)
         )
         while True:
             async for attempt in retrying:
@@ -144,6 +147,9 @@ class WatchCache:
                         await self._follow()
                     except ApiError as error:
                         self._outage.lost(error)
+                        raise
+                    except Exception:
+                        _log.exception("cache failed, loading again", kind=self.info.resource_type)
                         raise
 
     async def _load(self) -> None:

@@ -269,11 +269,14 @@ class ResourceWriter(Generic[M]):
         normalize(new)
         if new == old:
             return Decision(old)
-        self._check(new, old)
+        self._check(new, old, part="status")
         return Decision(new)
 
-    def _check(self, new: M, old: M | None) -> None:
+    def _check(self, new: M, old: M | None, part: str = "") -> None:
+        """Raises InvalidArgument. With ``part``, the rest of the object, which is stored already, is not judged: rules
+        that became stricter must not keep anybody from writing a status or finishing a deletion."""
         violations = validate(self.info, new, old) or list(self._hooks.validate(new, old))
+        violations = [violation for violation in violations if not violation.field or violation.field.startswith(part)]
         if violations:
             meta = metadata_of(new)
             ref = self.info.ref(meta.namespace, meta.name)
@@ -321,7 +324,7 @@ class ResourceWriter(Generic[M]):
             change(meta)
             if new == old:
                 return Decision(old)
-            self._check(new, old)
+            self._check(new, old, part="metadata.finalizers")
             return Decision(new, removes=meta.HasField("deletion_timestamp") and not meta.finalizers)
 
         return await self._write(self.info.key(namespace, request.name), decide, meta_pb2.WriteOptions())

@@ -26,10 +26,10 @@ from apimachinery.errors import (
     ResourceExhausted,
 )
 from apimachinery.finalizers import FOREGROUND_DELETION
-from apimachinery.plan import QUARANTINE_OWNER
+from apimachinery.plan import QUARANTINE_OWNER, encode_stored
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks, WritePlan
 from apimachinery.server_app import ApiServer
-from apimachinery.store import Store
+from apimachinery.store import Store, Txn
 from tests.support.api import api_server
 from tests.support.etcd import etcd_cluster, etcd_store
 
@@ -485,3 +485,18 @@ async def test_unknown_fields_are_not_stored(api: Api) -> None:
     stored = await api.store.get("/networking/networks/default/blue")
     assert stored is not None
     assert b"\xfa\xf0\x04" not in stored.value
+
+
+async def test_rules_that_became_stricter_do_not_hold_up_what_is_stored_already(api: Api) -> None:
+    old = Network(metadata={"name": "old", "namespace": "default", "uid": "u", "generation": 1}, spec={})
+    old.metadata.finalizers.append("a.dev/one")
+    old.spec.peerings.add(name="Not A Name")
+    await api.store.commit(Txn().put("/networking/networks/default/old", encode_stored(old)))
+    status = Network(metadata={"name": "old"}, status={"observed_generation": 1})
+    assert (await api.networks.update_status(status)).status.observed_generation == 1
+    current = await api.networks.get("", "old")
+    current.metadata.labels["a"] = "b"
+    await raised(api.networks.update(current), InvalidArgument)
+    await api.networks.delete("", "old")
+    await api.networks.remove_finalizer("", "old", "a.dev/one")
+    assert await api.networks.find("", "old") is None
