@@ -17,12 +17,11 @@ from apimachinery.errors import InvalidArgument
 from apimachinery.finalizers import ensure_finalizer, has_finalizer, is_deleting
 from apimachinery.informer import Key, key_of
 from apimachinery.liveness import READY
+from apimachinery.mirror import Mirror
 
-from .config import PartitionConfig
-from .mirror import Mirror
-from .origin import origin_keys
+from .config import FIELD_OWNER, PartitionConfig
 from .translate import (
-    INTERFACE_KIND,
+    INTERFACE_ORIGIN,
     apinet_interface_status,
     apinet_node_name,
     metalnet_interface_of,
@@ -46,9 +45,10 @@ class InterfaceController:
         self._mirror = Mirror(
             apinet.informer(apinet_nic.NetworkInterface),
             metalnet.informer(metalnet_nic.NetworkInterface, config.namespace),
-            INTERFACE_KIND,
-            config.namespace,
-            self._finalizer,
+            origin=INTERFACE_ORIGIN,
+            namespace=config.namespace,
+            finalizer=self._finalizer,
+            field_owner=FIELD_OWNER,
         )
         self._mirror.sources.add_indexer(
             NETWORK_INDEX, lambda nic: [str(Key(nic.metadata.namespace, nic.spec.network_ref.name))]
@@ -59,7 +59,7 @@ class InterfaceController:
             self._reconcile,
             [
                 (self._mirror.sources, own_key),
-                (self._mirror.targets, lambda target: origin_keys(target, INTERFACE_KIND)),
+                (self._mirror.targets, INTERFACE_ORIGIN.keys),
                 (self._networks, self._keys_of_network),
                 (self._nodes, self._keys_of_node),
             ],

@@ -11,11 +11,10 @@ from ironcore.metalnet.v1 import network_pb2 as metalnet_network
 from apimachinery.controller import Controller, ControllerContext, own_key
 from apimachinery.finalizers import ensure_finalizer, is_deleting
 from apimachinery.informer import Key
+from apimachinery.mirror import Mirror
 
-from .config import PartitionConfig
-from .mirror import Mirror
-from .origin import origin_keys
-from .translate import NETWORK_KIND, metalnet_network_of, partition_finalizer, peering_states
+from .config import FIELD_OWNER, PartitionConfig
+from .translate import NETWORK_ORIGIN, metalnet_network_of, partition_finalizer, peering_states
 
 
 class NetworkController:
@@ -27,9 +26,10 @@ class NetworkController:
         self._mirror = Mirror(
             apinet.informer(apinet_network.Network),
             metalnet.informer(metalnet_network.Network, config.namespace),
-            NETWORK_KIND,
-            config.namespace,
-            self._finalizer,
+            origin=NETWORK_ORIGIN,
+            namespace=config.namespace,
+            finalizer=self._finalizer,
+            field_owner=FIELD_OWNER,
         )
         self.controller = Controller(
             "metalnetlet-networks",
@@ -41,7 +41,7 @@ class NetworkController:
         """The network's own origin, and those of its peers, whose peering state depends on it."""
         concerned: list[Message] = [target]
         concerned += [peer for peer in self._mirror.targets.list() if peer.spec.id in target.spec.peered_ids]
-        return [key for obj in concerned for key in origin_keys(obj, NETWORK_KIND)]
+        return [key for obj in concerned for key in NETWORK_ORIGIN.keys(obj)]
 
     async def _reconcile(self, key: Key) -> None:
         source = self._mirror.sources.get(key.namespace, key.name)

@@ -11,12 +11,12 @@ from ironcore.meta.v1 import meta_pb2, types_pb2
 from ironcore.metalnet.v1 import network_interface_pb2 as metalnet_nic
 from ironcore.metalnet.v1 import network_pb2 as metalnet_network
 
-from . import origin
+from apimachinery.origin import OriginLabels
 
 PARTITION_LABEL = "topology.core.apinet.ironcore.dev/partition"
 NODE_FINALIZER = "apinet.ironcore.dev/node"
-NETWORK_KIND = "network"
-INTERFACE_KIND = "networkinterface"
+NETWORK_ORIGIN = OriginLabels("metalnetlet.ironcore.dev/", "network")
+INTERFACE_ORIGIN = OriginLabels("metalnetlet.ironcore.dev/", "networkinterface")
 MAX_NETWORK_ID = (1 << 24) - 1
 
 
@@ -57,7 +57,7 @@ def metalnet_network_of(
         metadata=meta_pb2.ObjectMeta(name=source.metadata.uid, namespace=namespace),
         spec=metalnet_network.NetworkSpec(id=vni),
     )
-    origin.mark(result.metadata, NETWORK_KIND, source.metadata)
+    NETWORK_ORIGIN.mark(result.metadata, source.metadata)
     for entry in source.spec.peerings if peering else ():
         peer = network_id(entry.id)
         if peer is None or peer == vni or peer in result.spec.peered_ids:
@@ -98,7 +98,7 @@ def metalnet_interface_of(
     result = metalnet_nic.NetworkInterface(
         metadata=meta_pb2.ObjectMeta(name=source.metadata.uid, namespace=namespace), spec=spec
     )
-    origin.mark(result.metadata, INTERFACE_KIND, source.metadata)
+    INTERFACE_ORIGIN.mark(result.metadata, source.metadata)
     return result
 
 

@@ -11,9 +11,11 @@ from ironcore.metalnet.v1 import network_interface_pb2 as metalnet_nic
 from ironcore.metalnet.v1 import network_pb2 as metalnet_network
 
 from apimachinery.informer import Key
+from apimachinery.origin import Origin
 from metalnet_daemon.metalnetlet import PartitionConfig
-from metalnet_daemon.metalnetlet.origin import Origin, mark, origin_keys, origin_of
 from metalnet_daemon.metalnetlet.translate import (
+    INTERFACE_ORIGIN,
+    NETWORK_ORIGIN,
     apinet_interface_status,
     apinet_node_name,
     metalnet_interface_of,
@@ -61,7 +63,7 @@ def test_a_network_is_named_by_uid_and_carries_readable_peerings() -> None:
     assert target is not None
     assert (target.metadata.name, target.spec.id, list(target.spec.peered_ids)) == ("uid-blue", 100, [200, 300])
     assert [(entry.id, list(entry.prefixes)) for entry in target.spec.peered_prefixes] == [(300, ["10.0.0.0/8"])]
-    assert origin_of(target, "network") == Origin("team", "blue", "uid-blue")
+    assert NETWORK_ORIGIN.find(target) == Origin("team", "blue", "uid-blue")
     apart = metalnet_network_of(source, "default", peering=False)
     assert apart is not None
     assert not apart.spec.peered_ids
@@ -92,7 +94,7 @@ def test_an_interface_goes_down_whole() -> None:
         metalnet_nic.NetworkInterfaceSpec(),
     )
     assert target.spec == expected
-    assert list(origin_keys(target, "networkinterface")) == [Key("team", "blue")]
+    assert list(INTERFACE_ORIGIN.keys(target)) == [Key("team", "blue")]
 
 
 def realized(observed: int) -> metalnet_nic.NetworkInterface:
@@ -125,8 +127,8 @@ def test_status_of_an_older_spec_does_not_count_as_current() -> None:
 
 def test_an_incomplete_origin_is_none() -> None:
     target = metalnet_network.Network()
-    mark(target.metadata, "network", META)
-    assert origin_of(target, "networkinterface") is None
+    NETWORK_ORIGIN.mark(target.metadata, META)
+    assert INTERFACE_ORIGIN.find(target) is None
     del target.metadata.annotations["metalnetlet.ironcore.dev/network-name"]
-    assert origin_of(target, "network") is None
-    assert list(origin_keys(target, "network")) == []
+    assert NETWORK_ORIGIN.find(target) is None
+    assert list(NETWORK_ORIGIN.keys(target)) == []
