@@ -23,6 +23,7 @@ from tenacity import (
 
 from apimachinery.endpoints import Endpoint, parse_targets
 from apimachinery.errors import ApiError, Conflict, NotFound, Unavailable, from_rpc_error
+from apimachinery.fencing import HEADER, Fence, current_fence
 from apimachinery.scheme import KindInfo, kind_info
 from apimachinery.tls import ClientTls, Fingerprint, TlsError, fingerprint
 
@@ -90,6 +91,8 @@ class Client:
     tls:          None: plain text. Renewed files are used from the next reconnect on.
     timeout:      deadline of a call in seconds; for reads it includes the retries.
     interceptors: of `grpc.aio`, for telemetry.
+    fenced:       writes carry the term of leadership that their task runs in (see `apimachinery.fencing`). For servers
+                  whose store holds the election.
 
     Raises ValueError for a malformed target, TlsError for unusable files. Connects with the first call.
     """
@@ -101,11 +104,13 @@ class Client:
         *,
         timeout: float = 15.0,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        fenced: bool = False,
     ) -> None:
         self.targets: list[Endpoint] = parse_targets(target)
         self.timeout = timeout
         self._tls = tls
         self._interceptors = list(interceptors)
+        self._fenced = fenced
         self._fingerprint: Fingerprint | None = None
         self._current = 0
         self._closed = False
@@ -149,7 +154,8 @@ class Client:
         """
         limit = self.timeout if limit is None else limit
         if not retry:
-            return await self._call(method, request, response_class, limit)
+            fence = current_fence.get() if self._fenced else None
+            return await self._call(method, request, response_class, limit, fence)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
         retrying = AsyncRetrying(
@@ -188,14 +194,16 @@ class Client:
             finally:
                 call.cancel()
 
-    async def _call(self, method: str, request: Message, response_class: type[R], limit: float) -> R:
+    async def _call(
+        self, method: str, request: Message, response_class: type[R], limit: float, fence: Fence | None = None
+    ) -> R:
         connection = self._connection
         with connection as channel:
             multicallable: grpc.aio.UnaryUnaryMultiCallable[Message, R] = channel.unary_unary(
                 method, request_serializer=_serialize, response_deserializer=response_class.FromString
             )
             try:
-                return await multicallable(request, timeout=limit)
+                return await multicallable(request, timeout=limit, metadata=((HEADER, str(fence)),) if fence else None)
             except grpc.aio.AioRpcError as error:
                 raise self._failed(connection, error) from None
 

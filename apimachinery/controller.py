@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from apimachinery import metrics
 from apimachinery.client import Client
 from apimachinery.errors import ApiError, Conflict, Unavailable
+from apimachinery.fencing import Fence, current_fence
 from apimachinery.informer import Change, Informer, Key, key_of
 from apimachinery.logs import LogLimiter, Outage
 from apimachinery.scheme import metadata_of
@@ -218,6 +219,14 @@ class Leadership(Protocol):
     """One term of leadership."""
 
     @property
+    def key(self) -> str:
+        """Store key that only this leader holds."""
+
+    @property
+    def revision(self) -> int:
+        """Revision at which the key was created."""
+
+    @property
     def lost(self) -> asyncio.Event:
         """Set when leadership was or may have been lost: nothing may be written from then on."""
 
@@ -239,8 +248,9 @@ async def run_controllers(
     """Starts the controllers' informers, waits until all are synced, and runs the controllers until cancelled.
 
     With `leader` they run only during this process's terms: at the end of one, runs are cancelled at once, because
-    another process may lead already, and the next term begins with a run of every key. `on_synced` is called
-    once, also in a process that does not lead. An exception of a controller's own code (not of a reconcile) ends all.
+    another process may lead already, and what they still write through a fenced client fails. The next term begins with
+    a run of every key. `on_synced` is called once, also in a process that does not lead. An exception of a controller's
+    own code (not of a reconcile) ends all.
     """
     informers = {informer for controller in controllers for informer in controller.informers}
     async with asyncio.TaskGroup() as group:
@@ -275,6 +285,8 @@ async def _run_term(controllers: Sequence[Controller], term: Leadership) -> None
     metrics.LEADER_TERMS.add(1)
     for controller in controllers:
         controller.enqueue_all()
+    # Tasks that begin from here on inherit it.
+    fenced = current_fence.set(Fence(term.key, term.revision))
     work = asyncio.create_task(_run_all(controllers, grace=0.0), name="controllers of this term")
     lost = asyncio.create_task(term.lost.wait(), name="leadership lost")
     try:
@@ -283,6 +295,7 @@ async def _run_term(controllers: Sequence[Controller], term: Leadership) -> None
             await work
         _log.warning("leadership lost, controllers stop")
     finally:
+        current_fence.reset(fenced)
         metrics.LEADER_TERMS.add(-1)
         for task in (work, lost):
             task.cancel()

@@ -10,7 +10,8 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from apimachinery.errors import ApiError
+from apimachinery.errors import ApiError, FailedPrecondition
+from apimachinery.fencing import current_fence
 from apimachinery.scheme import kind_info, metadata_of
 from apimachinery.store import CompareFailed, Store, Txn
 
@@ -97,7 +98,13 @@ def encode_stored(obj: Message) -> bytes:
 
 
 async def commit_with_plan(txn: Txn, plan: WritePlan) -> int:
-    """Commits ``txn`` together with the plan; returns the revision. Raises as :meth:`Store.commit`."""
+    """Commits ``txn`` together with the plan; returns the revision.
+
+    Raises as :meth:`Store.commit`, and FailedPrecondition if the writer's term of leadership is over.
+    """
+    fence = current_fence.get()
+    if fence is not None:
+        txn.require_created(fence.key, fence.revision)
     for claim in plan.claims.values():
         if claim.key in plan.releases:
             txn.require_exists(claim.key)
@@ -116,11 +123,13 @@ async def commit_with_plan(txn: Txn, plan: WritePlan) -> int:
     leases = await _add_releases(txn, plan)
     try:
         return await plan.store.commit(txn)
-    except CompareFailed:
+    except CompareFailed as failure:
         for lease in leases:
             # Without its key the lease does no harm until it ends.
             with contextlib.suppress(ApiError):
                 await plan.store.revoke_lease(lease)
+        if fence is not None and any(compare.key == fence.key for compare in failure.failed):
+            raise FailedPrecondition("the writer is no longer the leader", reason="LEADERSHIP_LOST") from None
         raise
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from ironcore.meta.v1 import meta_pb2
 
 from apimachinery.errors import ApiError, FieldViolation, Internal, InvalidArgument, NotFound
+from apimachinery.fencing import HEADER, Fence, current_fence
 from apimachinery.listing import list_page
 from apimachinery.resource import ExtraMethod, ResourceKind
 from apimachinery.store import Store
@@ -175,6 +176,9 @@ def _unary(
                 violations = list(check_rules(request))
                 if violations:
                     raise InvalidArgument("request is not valid", violations=violations)
+            for key, value in context.invocation_metadata() or ():
+                if key == HEADER:
+                    current_fence.set(Fence.parse(str(value)))
             response = await handle(request, context)
         except Exception as error:
             await _abort(context, error, request_class.DESCRIPTOR.name)

@@ -71,7 +71,7 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
         # The addresses were checked with their flags.
         await server.start([*config.listen.addresses, own], config.listen.tls, insecure=True)
         stack.push_async_callback(server.stop)
-        client = await stack.enter_async_context(Client(str(own)))
+        client = await stack.enter_async_context(Client(str(own), fenced=True))
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         context = ControllerContext(client, config.options, identity, store=store)
         async with asyncio.TaskGroup() as tasks:

@@ -173,6 +173,11 @@ class Elections:
         self.elected = asyncio.Event()
         self.lost = asyncio.Event()
         self.terms = 0
+        self.key = "/elections/test"
+
+    @property
+    def revision(self) -> int:
+        return self.terms
 
     @contextlib.asynccontextmanager
     async def leadership(self) -> AsyncIterator["Elections"]:
