@@ -107,6 +107,20 @@ def differs(wanted: Interface, found: ActualInterface) -> bool:
     return wanted != replace(found.spec, total_rate=wanted.total_rate, public_rate=wanted.public_rate)
 
 
+def recalled(actual: Actual, requested: Mapping[str, Interface]) -> Actual:
+    """Complete what the engine listed by what this process asked it for: rates and host names.
+
+    Engines without a rate limiter report no rates, and one that alters a host name must not have its interface created
+    anew for ever.
+    """
+    interfaces = dict(actual.interfaces)
+    for uid in requested.keys() & interfaces.keys():
+        asked, found = requested[uid], interfaces[uid]
+        spec = replace(found.spec, hostname=asked.hostname, total_rate=asked.total_rate, public_rate=asked.public_rate)
+        interfaces[uid] = replace(found, spec=spec, rates_known=True)
+    return replace(actual, interfaces=interfaces)
+
+
 def _interfaces_to_delete(desired: Desired, actual: Actual, synced: Synced) -> set[str]:
     gone = set()
     for uid, found in actual.interfaces.items():

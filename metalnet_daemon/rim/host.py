@@ -24,7 +24,7 @@ from metalnet_daemon.device.pool import assign
 from metalnet_daemon.device.types import Device
 from metalnet_daemon.plan.announce import announcements, underlay_addresses
 from metalnet_daemon.plan.objects import HostObjects, HostSpec, host_spec
-from metalnet_daemon.plan.planner import bounded, evolve, plan
+from metalnet_daemon.plan.planner import bounded, evolve, plan, recalled
 from metalnet_daemon.plan.routes import RoutingPolicy, completed, routes_for, subscriptions, synced
 from metalnet_daemon.plan.status import HostReport
 from metalnet_daemon.plan.types import (
@@ -32,6 +32,7 @@ from metalnet_daemon.plan.types import (
     CreateInterface,
     CreatePrefix,
     Desired,
+    Interface,
     Operation,
     PrefixKey,
     Rib,
@@ -118,6 +119,7 @@ class Host:
         self._rib = self._saved_routes
         self._routes_saved_at = -_ROUTES_SAVE_SECONDS
         self._actual = Actual()
+        self._requested: dict[str, Interface] = {}
         self._uuid = ""
         self._stale = True
         self._resync_at = 0.0
@@ -197,6 +199,7 @@ class Host:
             self.engine_version = await self._engine.version(self._config.version)
             _log.info("engine found", uuid=uuid, version=self.engine_version)
             self._uuid = uuid
+            self._requested.clear()
             self._stale = True
             self._failures = 0
             self._due = 0.0
@@ -204,7 +207,8 @@ class Host:
     async def _pass(self, now: float) -> bool:
         """One round; False if something that is wanted was refused."""
         if self._stale or now >= self._resync_at:
-            self._actual = self._memory.ledger.complete(self._uuid, await self._engine.read())
+            listed = self._memory.ledger.complete(self._uuid, await self._engine.read())
+            self._actual = recalled(listed, self._requested)
             self._resync_at = now + self._config.resync_seconds
             self._stale = False
         live = self._objects()
@@ -281,6 +285,8 @@ class Host:
         self._actual = evolve(self._actual, outcome.done)
         self._memory.ledger.enter(self._actual.routes)
         for operation, _ in outcome.done:
+            if isinstance(operation, CreateInterface):
+                self._requested[operation.key] = operation.interface
             metrics.OPERATIONS.add(1, {"operation": type(operation).__name__, "result": "done"})
         for operation, _ in outcome.failed:
             metrics.OPERATIONS.add(1, {"operation": type(operation).__name__, "result": "refused"})

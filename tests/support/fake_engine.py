@@ -1,8 +1,7 @@
 """A packet engine without packets: evaluates control calls with the status codes of the real one.
 
 The model keeps what makes the real engine awkward: prefix records survive their interface and are keyed by device, the
-last interface of a VNI takes the VNI's routes with it, a route and a local prefix exclude each other, IPv6 routes are
-not listed unless asked for at construction, calls before Initialize are refused.
+last interface of a VNI takes the VNI's routes with it, a route and a local prefix exclude each other.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metalnet_daemon.plan.planner import bounded, evolve, plan
+from metalnet_daemon.plan.planner import bounded, evolve, plan, recalled
 from metalnet_daemon.plan.types import (
     Actual,
     ActualInterface,
@@ -263,6 +264,18 @@ def test_rates_are_compared_only_if_the_engine_tells_them(known: bool, expected:
     limited = Interface("nic", 100, "net_tap0", IPv4Address("10.0.0.1"), None, total_rate=100)
     actual = Actual({"nic": ActualInterface(NIC, HOP_A, rates_known=known)})
     assert len(plan(Desired({"nic": limited}), actual, ALL)) == expected
+
+
+def test_what_was_asked_for_counts_where_the_engine_reports_less() -> None:
+    asked = Interface("nic", 100, "net_tap0", IPv4Address("10.0.0.1"), None, "Web", total_rate=100)
+    listed = Actual({"nic": ActualInterface(replace(asked, hostname="web", total_rate=0), HOP_A), "other": ACTUAL_NIC})
+    known = recalled(listed, {"nic": asked, "gone": NIC})
+    assert known.interfaces == {"nic": ActualInterface(asked, HOP_A, rates_known=True), "other": ACTUAL_NIC}
+    assert plan(Desired({"nic": asked}, hold=frozenset({"other"})), known, ALL) == []
+    slower = replace(asked, total_rate=50)
+    assert len(plan(Desired({"nic": slower}, hold=frozenset({"other"})), known, ALL)) == 2
+    moved = Actual({"nic": ActualInterface(replace(asked, vni=200), HOP_A)})
+    assert recalled(moved, {"nic": asked}).interfaces["nic"].spec.vni == 200
 
 
 def test_a_long_plan_is_cut_between_routes_but_not_within_a_replacement() -> None:
