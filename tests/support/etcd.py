@@ -20,7 +20,7 @@ from etcd3 import etcdrpc
 
 from apimachinery.etcd.client import EtcdClient
 from apimachinery.etcd.process import clean_environment, die_with_parent
-from apimachinery.store import RevisionCompacted, Store
+from apimachinery.store import Change, RevisionCompacted, Store, Txn, WatchBatch, WatchItem
 
 START_TIMEOUT = 30.0
 
@@ -166,3 +166,24 @@ async def etcd_store(cluster: EtcdCluster, **options: float) -> AsyncIterator[St
     """A store on the cluster; ``options`` are EtcdClient's ``timeout`` and ``attempt_timeout``."""
     async with EtcdClient(cluster.endpoints, **options) as client, Store(client) as store:
         yield store
+
+
+async def put(store: Store, *keys: str) -> int:
+    """Writes the keys, each with its name as the value, one after the other; returns the last revision."""
+    return [await store.commit(Txn().put(key, key.encode())) for key in keys][-1]
+
+
+async def next_item(items: AsyncIterator[WatchItem]) -> WatchItem:
+    """What a watch gives next."""
+    async with asyncio.timeout(10):
+        return await anext(items)
+
+
+async def next_changes(items: AsyncIterator[WatchItem], count: int) -> list[Change]:
+    """The next so many changes of a watch, and those of the same batch."""
+    changes: list[Change] = []
+    while len(changes) < count:
+        item = await next_item(items)
+        if isinstance(item, WatchBatch):
+            changes += item.changes
+    return changes

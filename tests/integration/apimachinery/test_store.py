@@ -1,40 +1,27 @@
-"""Reads, transactions, watches and leases on a real etcd."""
+"""Transactions, listings, watches and leases on a real etcd."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from etcd3 import etcdrpc
 
-from apimachinery.etcd.client import EtcdClient
 from apimachinery.store import (
-    Change,
     Compacted,
     CompareFailed,
     LeaseNotFound,
-    OutcomeUnknown,
     Progress,
     RevisionCompacted,
     RevisionInFuture,
     Store,
-    StoreDenied,
     StoredValue,
     StoreFull,
-    StoreUnavailable,
     Txn,
     TxnTooLarge,
-    WatchBatch,
-    WatchItem,
 )
-from apimachinery.tls import ClientTls
-from tests.support.certificates import Authority
-from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
-from tests.support.stream_proxy import StreamProxy, stream_proxy
+from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store, next_changes, next_item, put
 
 
 @pytest.fixture
@@ -47,24 +34,6 @@ async def cluster() -> AsyncIterator[EtcdCluster]:
 async def store(cluster: EtcdCluster) -> AsyncIterator[Store]:
     async with etcd_store(cluster) as connected:
         yield connected
-
-
-async def put(store: Store, *keys: str) -> int:
-    return [await store.commit(Txn().put(key, key.encode())) for key in keys][-1]
-
-
-async def next_item(items: AsyncIterator[WatchItem]) -> WatchItem:
-    async with asyncio.timeout(10):
-        return await anext(items)
-
-
-async def next_changes(items: AsyncIterator[WatchItem], count: int) -> list[Change]:
-    changes: list[Change] = []
-    while len(changes) < count:
-        item = await next_item(items)
-        if isinstance(item, WatchBatch):
-            changes += item.changes
-    return changes
 
 
 # Transactions
@@ -276,168 +245,6 @@ async def test_a_watcher_that_does_not_read_stops_nobody(store: Store) -> None:
     await slow.aclose()
 
 
-# Ambiguous commits
-
-
-@contextlib.asynccontextmanager
-async def two_ways(cluster: EtcdCluster, attempt_timeout: float = 0.5) -> AsyncIterator[tuple[StreamProxy, Store]]:
-    """A store with two ways to one etcd: first through a proxy, then directly."""
-    (member,) = cluster.members
-    async with (
-        stream_proxy(cluster.home / "proxy", member.socket) as proxy,
-        EtcdClient([proxy.endpoint, member.endpoint], attempt_timeout=attempt_timeout) as client,
-        Store(client) as store,
-    ):
-        yield proxy, store
-
-
-async def test_a_commit_whose_answer_was_lost_is_recognized(cluster: EtcdCluster, store: Store) -> None:
-    async with two_ways(cluster) as (proxy, harmed):
-        warm = await put(harmed, "/warm")
-        proxy.lose_answers()
-        committing = asyncio.create_task(harmed.commit(Txn().require_absent("/a").put("/a", b"1")))
-        await proxy.struck.wait()
-        # Somebody acts on it before its author knows of it.
-        async with contextlib.aclosing(store.watch("/a", after_revision=warm)) as items:
-            (change,) = await next_changes(items, 1)
-        await store.commit(Txn().require_revision("/a", change.item.mod_revision).delete("/a"))
-        assert await committing == change.item.mod_revision
-    assert await store.get("/a") is None
-
-
-async def test_a_commit_that_never_arrived_is_sent_again_and_its_ghost_is_harmless(
-    cluster: EtcdCluster, store: Store
-) -> None:
-    async with two_ways(cluster) as (proxy, harmed):
-        await put(harmed, "/warm")
-        proxy.hold_requests()
-        revision = await harmed.commit(Txn().put("/a", b"1"))
-        value = await store.get("/a")
-        assert value is not None
-        assert (value.mod_revision, value.create_revision) == (revision, revision)
-        await store.commit(Txn().put("/a", b"2"))
-        # Now the first copy arrives. A condition of its own would not stop it: it has none.
-        proxy.release_requests()
-        async with asyncio.timeout(10):
-            await proxy.ghost_answered.wait()
-        async with contextlib.aclosing(store.watch("/a", after_revision=revision - 1)) as items:
-            changes = await next_changes(items, 2)
-            await put(store, "/a-last")
-            changes += await next_changes(items, 1)
-        assert [change.item.value for change in changes] == [b"1", b"2", b"/a-last"]
-
-
-async def test_many_unanswered_commits_happen_once_each(cluster: EtcdCluster, store: Store) -> None:
-    async with two_ways(cluster) as (proxy, harmed):
-        start = await put(harmed, "/warm")
-        proxy.lose_answers()
-        txns = [Txn().put(f"/n/{number}", b"x").put("/last", str(number).encode()) for number in range(50)]
-        revisions = await asyncio.gather(*map(harmed.commit, txns))
-        async with contextlib.aclosing(store.watch("/n/", after_revision=start)) as items:
-            changes = await next_changes(items, 50)
-        assert sorted(revisions) == [change.item.mod_revision for change in changes]
-        by_key = {change.item.key: change.item.mod_revision for change in changes}
-        assert [by_key[f"/n/{number}"] for number in range(50)] == revisions
-
-
-async def test_an_outcome_that_cannot_be_known_is_called_so(cluster: EtcdCluster) -> None:
-    (member,) = cluster.members
-    async with etcd_store(cluster, timeout=1.0, attempt_timeout=0.5) as store:
-        await put(store, "/warm")
-        member.pause()
-        with pytest.raises(OutcomeUnknown):
-            await store.commit(Txn().put("/a", b"1"))
-        member.resume()
-
-
-async def test_an_outcome_whose_traces_were_compacted_is_called_unknown(cluster: EtcdCluster, store: Store) -> None:
-    async with two_ways(cluster, attempt_timeout=3.0) as (proxy, harmed):
-        warm = await put(harmed, "/warm")
-        proxy.lose_answers()
-        committing = asyncio.create_task(harmed.commit(Txn().put("/a", b"1")))
-        async with contextlib.aclosing(store.watch("/a", after_revision=warm)) as items:
-            await next_changes(items, 1)
-        await cluster.compact(await put(store, "/b", "/c"))
-        with pytest.raises(OutcomeUnknown):
-            await committing
-        # Others are not affected.
-        await harmed.commit(Txn().require_exists("/a").put("/d", b""))
-
-
-# Outages
-
-
-async def test_a_dead_store_is_reported_in_time_and_comes_back(cluster: EtcdCluster) -> None:
-    (member,) = cluster.members
-    async with etcd_store(cluster, timeout=1.0) as store:
-        await put(store, "/a")
-        await member.kill()
-        with pytest.raises(StoreUnavailable):
-            await store.get("/a")
-        with pytest.raises(StoreUnavailable):
-            await store.current_revision()
-        assert not store.client.available
-        await member.start()
-        await member.ready()
-        assert await store.get("/a") is not None
-        assert store.client.available
-
-
-async def test_a_hanging_member_is_left(cluster: EtcdCluster) -> None:
-    async with etcd_cluster(3) as three, etcd_store(three, attempt_timeout=0.5, timeout=20.0) as store:
-        await put(store, "/a")
-        first = three.members[0]
-        first.pause()
-        try:
-            assert await store.get("/a") is not None
-            await put(store, "/b")
-        finally:
-            first.resume()
-
-
-async def test_a_watch_leaves_a_member_that_hangs() -> None:
-    async with (
-        etcd_cluster(3) as cluster,
-        etcd_store(cluster) as watching,
-        EtcdClient(cluster.endpoints[1:], timeout=20.0) as client,
-        Store(client) as writing,
-    ):
-        start = await watching.current_revision()
-        async with contextlib.aclosing(watching.watch("/w/", after_revision=start)) as items:
-            await put(writing, "/w/before")
-            assert [change.item.key for change in await next_changes(items, 1)] == ["/w/before"]
-            cluster.members[0].pause()
-            try:
-                await put(writing, "/w/after")
-                # Nothing breaks: only unanswered pings (10 s) tell.
-                async with asyncio.timeout(30):
-                    item = await anext(items)
-                    while not isinstance(item, WatchBatch):
-                        item = await anext(items)
-                assert [change.item.key for change in item.changes] == ["/w/after"]
-            finally:
-                cluster.members[0].resume()
-
-
-async def test_closing_ends_everything_with_an_error(cluster: EtcdCluster) -> None:
-    (member,) = cluster.members
-    async with etcd_store(cluster) as store:
-        watching = asyncio.ensure_future(anext(store.watch("/", after_revision=await put(store, "/a"))))
-        member.pause()
-        reading = asyncio.create_task(store.get("/a"))
-        writing = asyncio.create_task(store.commit(Txn().put("/a", b"")))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await store.client.close()
-        for task, error in ((watching, StoreUnavailable), (reading, StoreUnavailable), (writing, OutcomeUnknown)):
-            with pytest.raises(error):
-                async with asyncio.timeout(10):
-                    await task
-        with pytest.raises(StoreUnavailable, match="closed"):
-            await store.get("/a")
-        member.resume()
-
-
 # Leases
 
 
@@ -495,73 +302,3 @@ async def test_a_lease_that_was_revoked_by_others_is_lost_at_the_next_renewal(st
     async with asyncio.timeout(lease.ttl):
         await lease.lost.wait()
     await lease.close()
-
-
-# TLS and users
-
-
-async def test_mutual_tls(tmp_path: Path) -> None:
-    ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
-    server, client, stranger = ours.issue("server"), ours.issue("client"), strangers.issue("stranger")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = (
-        f"--listen-client-urls=unix://m0:0,https://127.0.0.1:{port}",
-        f"--cert-file={server.certificate}",
-        f"--key-file={server.key}",
-        f"--trusted-ca-file={ours.ca}",
-        "--client-cert-auth",
-    )
-
-    async def answers(tls: ClientTls, endpoint: str = f"https://127.0.0.1:{port}") -> bool:
-        async with EtcdClient([endpoint], tls=tls, timeout=0.5) as connection, Store(connection) as store:
-            try:
-                return await store.current_revision() > 0
-            except StoreUnavailable:
-                return False
-
-    async with etcd_cluster(1, *flags):
-        good = ClientTls(ours.ca, client.certificate, client.key)
-        assert await answers(good)
-        assert await answers(good, f"127.0.0.1:{port}")
-        assert await answers(good, f"https://localhost:{port}")
-        assert not await answers(ClientTls(ours.ca))
-        assert not await answers(ClientTls(ours.ca, stranger.certificate, stranger.key))
-        assert not await answers(ClientTls(strangers.ca, client.certificate, client.key))
-        assert not await answers(good, f"http://127.0.0.1:{port}")
-
-
-async def test_user_and_password(cluster: EtcdCluster, store: Store) -> None:
-    calls = store.client.call
-    await calls(lambda stubs: stubs.auth.UserAdd, etcdrpc.AuthUserAddRequest(name="root", password="r"))
-    await calls(lambda stubs: stubs.auth.UserGrantRole, etcdrpc.AuthUserGrantRoleRequest(user="root", role="root"))
-    await calls(lambda stubs: stubs.auth.RoleAdd, etcdrpc.AuthRoleAddRequest(name="ours"))
-    everything = {"permType": 2, "key": b"/", "range_end": b"0"}
-    await calls(
-        lambda stubs: stubs.auth.RoleGrantPermission,
-        etcdrpc.AuthRoleGrantPermissionRequest(name="ours", perm=everything),
-    )
-    for name, roles in (("server", ["ours"]), ("stranger", [])):
-        await calls(lambda stubs: stubs.auth.UserAdd, etcdrpc.AuthUserAddRequest(name=name, password="p"))
-        for role in roles:
-            await calls(lambda stubs: stubs.auth.UserGrantRole, etcdrpc.AuthUserGrantRoleRequest(user=name, role=role))
-    await calls(lambda stubs: stubs.auth.AuthEnable, etcdrpc.AuthEnableRequest())
-
-    async with EtcdClient(cluster.endpoints, user="server", password="p") as client, Store(client) as server:
-        revision = await put(server, "/a")
-        # A restarted member has forgotten its tokens.
-        (member,) = cluster.members
-        await member.kill()
-        await member.start()
-        assert await server.get("/a") is not None
-        async with contextlib.aclosing(server.watch("/", after_revision=revision - 1)) as items:
-            assert len(await next_changes(items, 1)) == 1
-    async with EtcdClient(cluster.endpoints, user="stranger", password="p") as client, Store(client) as stranger:
-        with pytest.raises(StoreDenied):
-            await stranger.get("/a")
-        with pytest.raises(StoreDenied):
-            await anext(stranger.watch("/", after_revision=0))
-    async with EtcdClient(cluster.endpoints, user="server", password="wrong") as client, Store(client) as wrong:
-        with pytest.raises(StoreDenied, match="authentication failed"):
-            await wrong.get("/a")
