@@ -51,14 +51,15 @@ class Server:
 
     async def start(self, addresses: Sequence[Address], tls: TlsFiles | None) -> list[Address]:
         """Listens and reports SERVING; the addresses have real port numbers. Raises OSError or ValueError."""
-        credentials = server_credentials(tls) if tls else None
         bound = []
         for address in addresses:
             try:
-                if credentials is None:
+                # A unix socket needs no TLS: the permissions of its directory say who may connect.
+                if tls is None or address.path:
                     port = self._server.add_insecure_port(str(address))
                 else:
-                    port = self._server.add_secure_port(str(address), credentials)
+                    # Credentials that reload give their first certificate to one port only.
+                    port = self._server.add_secure_port(str(address), server_credentials(tls))
             except RuntimeError as error:
                 raise OSError(f"cannot listen on {address}: {error}") from None
             bound.append(address if address.path else Address(address.host, port))

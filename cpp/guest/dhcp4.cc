@@ -51,6 +51,7 @@ struct ClientMessage {
   uint8_t overload = 0;
   size_t max_message = SIZE_MAX;  // largest IP packet the client takes
   BootStage boot = BootStage::kNone;
+  bool is_dhcpcd = false;
 };
 
 void read_option(uint8_t code, Bytes value, ClientMessage& message) {
@@ -66,6 +67,7 @@ void read_option(uint8_t code, Bytes value, ClientMessage& message) {
       break;
     case kVendorClass:
       if (as_text(value).find(kPxeVendorClass) != std::string_view::npos) message.boot = BootStage::kTftp;
+      message.is_dhcpcd = as_text(value).starts_with("dhcpcd-");
       break;
     case kUserClass:
       if (as_text(value) == kIpxeUserClass) message.boot = BootStage::kHttp;
@@ -125,7 +127,11 @@ void write_options(Writer& w, const GuestConfig& config, const ClientMessage& me
   if (message.type != kInform) w.u8(kLeaseTime).u8(4).u32(kInfinite);  // RFC 2131 section 4.3.5: INFORM has no lease
   w.u8(kServerId).u8(4).u32(kGatewayIpv4);
   // 169.254.0.0/16 on-link, so that the gateway is reachable with a /32 mask; then the default route through it.
-  w.u8(kClasslessRoutes).u8(12).u8(16).u16(0xa9fe).u32(0).u8(0).u32(kGatewayIpv4);
+  // dhcpcd (seen with 9.4) takes an on-link route for a host route to the network's address, whatever its mask, and
+  // then cannot reach the gateway: for it the gateway comes first as a host route of its own.
+  w.u8(kClasslessRoutes).u8(message.is_dhcpcd ? 21 : 12);
+  if (message.is_dhcpcd) w.u8(32).u32(kGatewayIpv4).u32(0);
+  w.u8(16).u16(0xa9fe).u32(0).u8(0).u32(kGatewayIpv4);
   w.u8(kSubnetMask).u8(4).u32(0xffffffff);
   w.u8(kInterfaceMtu).u8(2).u16(config.dhcp_mtu);
   if (network_boot) w.u8(kRouters).u8(4).u32(kGatewayIpv4);  // firmware does not know option 121

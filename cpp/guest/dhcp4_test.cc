@@ -102,6 +102,26 @@ TEST(Dhcp4, NameServersAreCutToTheClientsBuffer) {
   EXPECT_EQ(options_of(answer.frame).back().first, 12);
 }
 
+TEST(Dhcp4, DhcpcdGetsTheGatewayAsAHostRouteToo) {
+  Frame frame = from_hex(golden::kDiscover);
+  const Frame vendor_class = from_hex(
+      "3c0c64686370"
+      "63642d392e342e31");  // option 60: dhcpcd-9.4.1
+  frame.insert(frame.begin() + 42 + 240, vendor_class.begin(), vendor_class.end());
+  frame[17] = static_cast<uint8_t>(frame[17] + vendor_class.size());
+  frame[39] = static_cast<uint8_t>(frame[39] + vendor_class.size());
+  const Answer answer = ask(vm_config(), frame);
+  ASSERT_EQ(answer.reply.verdict, Verdict::kReply);
+  EXPECT_EQ(options_of(answer.frame)[3], (std::pair<int, size_t>(121, 21)));
+  const std::string routes =
+      "79"
+      "15"
+      "20a9fe000100000000"
+      "10a9fe00000000"
+      "00a9fe0001";
+  EXPECT_NE(to_hex(answer.frame).find(routes), std::string::npos);
+}
+
 TEST(Dhcp4, OptionOverloadIsReadAndNotEchoed) {
   Frame frame = from_hex(golden::kDiscover);
   // The message type moves into the file field; the option field says so.
