@@ -219,7 +219,7 @@ class GarbageCollector:
             )
         except NotFound:
             return
-        metrics.GC_DELETIONS.add(1, {"kind": node.info.kind})
+        metrics.GC_DELETIONS.add(1, {"kind": node.info.resource_type})
         owners = [f"{reference.kind} {reference.name}" for reference in references]
         _log.info(
             "deleted with its owner", kind=node.info.kind, object=str(Key(meta.namespace, meta.name)), owners=owners

@@ -213,9 +213,9 @@ class Informer(Generic[M]):
         self._revision_waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_sequence = 0
         self._task: asyncio.Task[None] | None = None
-        self._outage = Outage(f"watch of {client.info.plural}")
+        self._outage = Outage(f"watch of {client.info.resource_type}")
         this = weakref.ref(self)
-        kind = client.info.kind
+        kind = client.info.resource_type
         metrics.INFORMER_OBJECTS.track(self, lambda: len(found) if (found := this()) is not None else 0, kind=kind)
         metrics.INFORMER_CONNECTED.track(self, lambda: bool((found := this()) and found.connected), kind=kind)
         for name, function in (indexers or {}).items():
@@ -335,7 +335,7 @@ class Informer(Generic[M]):
                     if not delivered:
                         delivered = True
                         self._outage.recovered(revision=self.revision)
-                        metrics.INFORMER_STREAMS.add(1, {"kind": self.client.info.kind})
+                        metrics.INFORMER_STREAMS.add(1, {"kind": self.client.info.resource_type})
                     self._dispatch(self._cache.apply(response))
         except ApiError as error:
             if error.code is grpc.StatusCode.OUT_OF_RANGE:
@@ -350,7 +350,7 @@ class Informer(Generic[M]):
 
     def _dispatch(self, changes: Sequence[Change[M]]) -> None:
         if changes:
-            metrics.INFORMER_CHANGES.add(len(changes), {"kind": self.client.info.kind})
+            metrics.INFORMER_CHANGES.add(len(changes), {"kind": self.client.info.resource_type})
         for change in changes:
             for name in self._indexers:
                 self._index(name, change)

@@ -28,11 +28,11 @@ RECONCILES: Final = METER.create_counter("ironcore.reconciles", description="Fin
 RECONCILE_DURATION: Final = METER.create_histogram("ironcore.reconcile.duration", unit="s", description="Time of a run")
 LEADER_TERMS: Final = METER.create_up_down_counter("ironcore.leader", description="1 while this process leads")
 
-# Informers. Attributes: kind.
+# Informers. Attributes: kind "networks.apinet".
 INFORMER_CHANGES: Final = METER.create_counter("ironcore.informer.changes", description="Changes of the local copy")
 INFORMER_STREAMS: Final = METER.create_counter("ironcore.informer.streams", description="Watch streams that delivered")
 
-# Garbage collector. Attributes: kind of the dependent.
+# Garbage collector. Attributes: kind of the dependent, as above.
 GC_DELETIONS: Final = METER.create_counter("ironcore.gc.deletions", description="Dependents deleted with their owner")
 
 
@@ -45,15 +45,22 @@ class ObservedGauge:
         METER.create_observable_gauge(name, callbacks=[self._observe], description=description)
 
     def track(self, owner: object, read: Callable[[], float], **attributes: str) -> None:
-        """Shows `read()` as long as `owner` lives; `read` must not hold a strong reference to it."""
+        """Shows `read()` as long as `owner` lives; `read` must not hold a strong reference to it.
+
+        Sources with the same attributes are added up.
+        """
         self._sources[owner] = (read, attributes)
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(read(), attributes) for read, attributes in list(self._sources.values())]
+        sums: dict[tuple[tuple[str, str], ...], float] = {}
+        for read, attributes in list(self._sources.values()):
+            key = tuple(sorted(attributes.items()))
+            sums[key] = sums.get(key, 0) + read()
+        return [Observation(value, dict(key)) for key, value in sums.items()]
 
 
 # Attributes: controller.
 QUEUE_DEPTH: Final = ObservedGauge("ironcore.queue.depth", "Keys that wait for a worker")
-# Attributes: kind.
+# Attributes: kind, as above.
 INFORMER_OBJECTS: Final = ObservedGauge("ironcore.informer.objects", "Objects in the local copy")
 INFORMER_CONNECTED: Final = ObservedGauge("ironcore.informer.connected", "1 while synced and following")
