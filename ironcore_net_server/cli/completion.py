@@ -10,6 +10,7 @@ from apimachinery.client import Client
 from apimachinery.errors import ApiError
 from apimachinery.scheme import DEFAULT_NAMESPACE, KindInfo, metadata_of
 from ironcore_net_server.cli.arguments import scheme
+from ironcore_net_server.cli.session import DEFAULT_SERVER
 
 # A shell waits for the answer, so a server that does not answer is given up soon.
 _LIMIT_SECONDS = 1.0
@@ -52,7 +53,7 @@ def _names(kind: str, context: click.Context) -> list[str]:
     found = scheme().find(kind)
     if not found:
         return []
-    server = context.params.get("server") or os.environ.get("IRONCTL_SERVER") or "127.0.0.1:8443"
+    server = context.params.get("server") or os.environ.get("IRONCTL_SERVER") or DEFAULT_SERVER
     namespace = context.params.get("namespace") or DEFAULT_NAMESPACE
     try:
         return asyncio.run(_list_names(str(server), found[0], str(namespace)))
