@@ -126,7 +126,8 @@ class ServerLink:
             return
         assert self._peer is not None
         if wanted:
-            if vni in self._unsubscribed and not self._peer.session.extended:
+            again = vni in self._unsubscribed or (vni, False) in self._commands
+            if again and not self._peer.session.extended:
                 # A second SUBSCRIBE on one connection can deadlock a server of the original protocol.
                 self._peer.reset("resubscribe", f"VNI {vni} is wanted again")
                 return

@@ -190,6 +190,26 @@ async def test_after_unsubscribing_the_client_announces_again_and_subscribes_aga
         server.close()
 
 
+async def test_no_vni_is_subscribed_twice_on_one_connection() -> None:
+    server = RawServer()
+    try:
+        async with running_client([server.address], keepalive=5) as (client, _):
+            client.subscribe(100)
+            first = await server.next_peer()
+            await first.accept(Hello(5, is_server=True))
+            assert (await first.receive() or (None,))[0] is MessageType.SUBSCRIBE
+            client.unsubscribe(100)
+            client.subscribe(100)
+            rest = await first.receive()
+            assert rest is None or rest[0] is MessageType.UNSUBSCRIBE
+            await first.closed()
+            second = await server.next_peer()
+            await second.accept(Hello(5, is_server=True))
+            assert (await second.receive() or (None,))[0] is MessageType.SUBSCRIBE
+    finally:
+        server.close()
+
+
 async def test_synced_with_a_server_that_gives_no_sign() -> None:
     server = RawServer()
     try:
