@@ -100,11 +100,14 @@ class RawPeer:
         self._frames: list[Frame] = []
 
     @classmethod
-    async def connect(cls, address: str, *, receive_buffer: int = 0) -> RawPeer:
+    async def connect(cls, address: str, *, receive_buffer: int = 0, segment: int = 0) -> RawPeer:
+        """`segment`: largest TCP segment in bytes that it accepts."""
         host, _, port = address.rpartition(":")
         sock = socket.socket(socket.AF_INET6)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if segment:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (host.strip("[]"), int(port)))
         return cls(sock)

@@ -81,6 +81,24 @@ async def test_dumps_are_metered_and_no_frame_is_cut() -> None:
         peer.close()
 
 
+async def test_no_frame_is_cut_under_congestion() -> None:
+    pace = Pace(rate=10_000_000, burst=200_000)
+    routes = many(4000)
+    async with running_server(ServerConfig(original_pace=pace)) as server, running_client(server.addresses) as (a, _):
+        a.set_announcements(100, {route[1:] for route in routes})
+        await eventually(lambda: len(server.distributor.table) == len(routes))
+        peer = await RawPeer.connect(server.addresses[0], receive_buffer=8192, segment=600)
+        await peer.establish()
+        await peer.send(codec.encode_subscription(100, True))
+        count = 0
+        while count < len(routes):
+            data = await peer.receive_bytes()
+            frames, used = codec.split(data)
+            assert used == len(data), "each read ends at the end of a frame"
+            count += len(frames)
+        peer.close()
+
+
 async def test_a_keepalive_is_answered_while_a_dump_waits() -> None:
     pace = Pace(rate=1000, burst=2000)
     async with running_server(ServerConfig(original_pace=pace)) as server, running_client(server.addresses) as (a, _):
