@@ -2,6 +2,9 @@
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -31,6 +34,21 @@ uint64_t device_mac(uint16_t id) {
   MacAddress bytes;
   std::copy_n(mac.addr_bytes, 6, bytes.begin());
   return AtomicMac::pack(bytes);
+}
+
+uint32_t device_mtu(uint16_t id) {
+  uint16_t mtu = 0;
+  return rte_eth_dev_get_mtu(id, &mtu) == 0 && mtu != 0 ? mtu : RTE_ETHER_MTU;
+}
+
+// What the operator gave the netdev. Drivers on top of a kernel device answer with a constant instead.
+uint32_t kernel_mtu(const std::string& netdev) {
+  ifreq request{};
+  netdev.copy(request.ifr_name, IF_NAMESIZE - 1);
+  const int socket = ::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const bool known = socket >= 0 && ioctl(socket, SIOCGIFMTU, &request) == 0;
+  if (socket >= 0) ::close(socket);
+  return known && request.ifr_mtu > 0 ? static_cast<uint32_t>(request.ifr_mtu) : RTE_ETHER_MTU;
 }
 
 }  // namespace
@@ -75,10 +93,7 @@ void Ports::find(const EngineOptions& options) {
     port->own_mac = device_mac(id);
     // A guess for a VM that uses its device's MAC; uplinks have to learn it.
     if (is_vm) port->peer.store(port->own_mac);
-    uint16_t mtu = RTE_ETHER_MTU;
-    rte_eth_dev_get_mtu(id, &mtu);
-    if (mtu == 0) mtu = RTE_ETHER_MTU;
-    port->max_frame = uint32_t{mtu} + RTE_ETHER_HDR_LEN;
+    port->max_frame = (has_netdev ? kernel_mtu(port->netdev_name) : device_mtu(id)) + RTE_ETHER_HDR_LEN;
     if (ports_.size() <= id) ports_.resize(size_t{id} + 1);
     ports_[id] = std::move(port);
   }
@@ -125,6 +140,10 @@ void Ports::configure(Port& port, unsigned workers) {
     config.rx_adv_conf.rss_conf.rss_hf = rss;
   }
   const uint64_t tx_capabilities = info.tx_offload_capa;
+  // The MTU is the operator's: a NIC driver that is told nothing would set the default. Drivers on kernel devices leave
+  // it alone, and refuse more than the default.
+  if (nic_type_ != NicType::kTap)
+    config.rxmode.mtu = std::min<uint32_t>(port.max_frame - RTE_ETHER_HDR_LEN, info.max_mtu);
   config.txmode.offloads = tx_capabilities & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
   config.intr_conf.lsc = port.is_uplink && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) ? 1 : 0;
 
