@@ -27,10 +27,19 @@ COMMANDS = {
 def machine() -> dict[str, object]:
     """What a reader must know to compare: processor, cores, kernel, Python."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "unknown",
     )
-    return {"processor": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
 
 
 def run(name: str) -> bool:
@@ -54,7 +63,8 @@ def main() -> int:
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return 0 if all([run(name) for name in names]) else 1
+    failed = [name for name in names if not run(name)]
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

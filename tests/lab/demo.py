@@ -148,7 +148,9 @@ class Demo:
             before = {name: echo_requests(self.guests[name]) for name in ("vm1", "vm5")}
             result = self.guests["vm3"].ping(self.places["vm1"].ipv4)
             gained = {name: echo_requests(self.guests[name]) - count for name, count in before.items()}
-            assert result.sent > 0 and result.lost == 0 and gained == {"vm1": result.sent, "vm5": 0}, f"{describe(result)}, {gained}"
+            assert result.sent > 0 and result.lost == 0 and gained == {"vm1": result.sent, "vm5": 0}, (
+                f"{describe(result)}, {gained}"
+            )
             check.measured = f"vm1 got {gained['vm1']}, vm5 got {gained['vm5']}"
         with self.report.check("a network does not reach into another") as check:
             result = self.guests["vm5"].ping(self.places["vm2"].ipv4, count=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import re
 import subprocess
@@ -163,4 +164,4 @@ class BackgroundPing:
     def longest_gap(self) -> float:
         """Longest time between two replies, in seconds."""
         times = [float(m[1]) for m in re.finditer(r"^\[(\d+\.\d+)\] \d+ bytes from", self._output.read_text(), re.M)]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
+        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)

@@ -1,7 +1,7 @@
 """A machine provider: gives a guest its network interface the way a hypervisor's provider does.
 
-It reads the tenant's interface, asks the global API for one on a node, waits until the node's daemon has a device for it,
-plugs that device into the guest, and publishes the provider id on the tenant's interface.
+It reads the tenant's interface, asks the global API for one on a node, waits until the node's daemon has a device for
+it, plugs that device into the guest, and publishes the provider id on the tenant's interface.
 """
 
 from __future__ import annotations

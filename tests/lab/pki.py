@@ -31,7 +31,9 @@ class Authority:
         directory.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab authority")])
-        builder = self._builder(name, name, self._key).add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        builder = self._builder(name, name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), True
+        )
         self._certificate = builder.sign(self._key, hashes.SHA256())
         self._path = directory / "ca.pem"
         self._path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-class ProcessFailed(RuntimeError):
+class ProcessError(RuntimeError):
     """A process ended or stayed silent when it should have become ready; the text ends with its last log lines."""
 
 
@@ -20,7 +20,13 @@ class Process:
     """One process that can be started, killed and started again with the same arguments."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], directory: Path, *, env: Mapping[str, str] | None = None, notifies: bool = True
+        self,
+        name: str,
+        argv: Sequence[str],
+        directory: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        notifies: bool = True,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -34,7 +40,7 @@ class Process:
     @property
     def pid(self) -> int:
         if self._popen is None:
-            raise ProcessFailed(f"{self.name} was not started")
+            raise ProcessError(f"{self.name} was not started")
         return self._popen.pid
 
     @property
@@ -64,15 +70,15 @@ class Process:
     def wait_ready(self, timeout: float = 60) -> float:
         """Wait for READY=1 and return the seconds it took."""
         if self._socket is None:
-            raise ProcessFailed(f"{self.name} does not notify")
+            raise ProcessError(f"{self.name} does not notify")
         begin = time.monotonic()
         while (left := begin + timeout - time.monotonic()) > 0:
             readable, _, _ = select.select([self._socket], [], [], min(left, 0.2))
             if readable and b"READY=1" in self._socket.recv(65536).split(b"\n"):
                 return time.monotonic() - begin
             if not self.running:
-                raise ProcessFailed(f"{self.name} ended with {self._returncode()}\n{self.log_tail()}")
-        raise ProcessFailed(f"{self.name} was not ready after {timeout:.0f} s\n{self.log_tail()}")
+                raise ProcessError(f"{self.name} ended with {self._returncode()}\n{self.log_tail()}")
+        raise ProcessError(f"{self.name} was not ready after {timeout:.0f} s\n{self.log_tail()}")
 
     def _returncode(self) -> int | None:
         return None if self._popen is None else self._popen.returncode

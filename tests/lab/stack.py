@@ -45,7 +45,9 @@ class Stack:
             self.engines[name] = Process(
                 f"dpservice-{name}", self._engine_command(hypervisor), directory, env={"DP_CONF": ""}
             )
-            self.daemons[name] = Process(f"metalnet-daemon-{name}", self._daemon_command(hypervisor, identity), directory)
+            self.daemons[name] = Process(
+                f"metalnet-daemon-{name}", self._daemon_command(hypervisor, identity), directory
+            )
 
     def processes(self) -> Iterator[Process]:
         """All of them, in the order in which they are started."""
