@@ -8,6 +8,7 @@ from ironcore.apinet.v1 import network_interface_pb2, network_pb2
 from ironcore.ipam.v1 import prefix_pb2
 from ironcore.meta.v1 import meta_pb2, options_pb2, types_pb2
 from ironcore.networking.v1 import network_interface_pb2 as tenant_nic_pb2
+from ironcore.networking.v1 import sources_pb2
 
 from apimachinery import formats
 from apimachinery.scheme import kind_info
@@ -152,13 +153,11 @@ def test_what_the_server_assigned_is_kept_unless_it_is_changed() -> None:
 
 
 def test_templates_may_change_what_objects_may_not() -> None:
-    def with_family(family: Any) -> tenant_nic_pb2.NetworkInterface:
-        obj = tenant_nic_pb2.NetworkInterface()
-        obj.spec.ips.add().ephemeral.prefix_template.spec.ip_family = family
-        return obj
-
-    old, new = with_family(types_pb2.IP_FAMILY_IPV4), with_family(types_pb2.IP_FAMILY_IPV6)
-    assert not [v for v in check_transition(new, old) if "template" in v.field]
+    one, two = ({"spec": {"ip_family": family}} for family in (types_pb2.IP_FAMILY_IPV4, types_pb2.IP_FAMILY_IPV6))
+    prefixes = [prefix_pb2.Prefix(**change) for change in (one, two)]
+    assert [v.field for v in check_transition(*prefixes)] == ["spec.ip_family"]
+    templates = [sources_pb2.EphemeralPrefixSource(prefix_template=change) for change in (one, two)]
+    assert not list(check_transition(*templates))
 
 
 def test_finalizers_cannot_be_added_to_an_object_that_is_being_deleted() -> None:
