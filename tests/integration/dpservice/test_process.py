@@ -21,7 +21,7 @@ from ironcore.dpdk.v1 import dpdk_pb2_grpc
 
 from dpservice.calls import SERVICE
 from tests.lab.pki import Authority
-from tests.lab.process import ProcessFailed
+from tests.lab.process import ProcessError
 from tests.support.dpservice import EXECUTABLE, NULL_DEVICES, NULL_OPTIONS, Dpservice, eal_arguments
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -100,7 +100,7 @@ def test_an_address_in_use_is_a_failure_to_start(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ProcessFailed, match=rf"(?s)ended with 1.*cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ProcessError, match=rf"(?s)ended with 1.*cannot listen on 127.0.0.1:{port}"):
             Dpservice(tmp_path, f"--grpc-listen=127.0.0.1:{port}").__enter__()
 
 
