@@ -45,7 +45,9 @@ def _check_names(flag: str, wanted: Iterable[str], known: Iterable[str]) -> None
         raise click.UsageError(f"--{flag}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _check_controllers(controllers: Iterable[str], groups: Iterable[str], partition: str) -> None:
+def _check_controllers(
+    controllers: Iterable[str], groups: Iterable[str], partition: str, api_net_namespace: str
+) -> None:
     for name in controllers:
         missing = sorted(set(_GROUPS_OF_CONTROLLERS.get(name, ())) - set(groups))
         if missing:
@@ -55,6 +57,9 @@ def _check_controllers(controllers: Iterable[str], groups: Iterable[str], partit
     wrong = check_dns_label(partition) if partition else None
     if wrong is not None:
         raise click.UsageError(f"--partition: {wrong}")
+    wrong = check_dns_label(api_net_namespace)
+    if wrong is not None:
+        raise click.UsageError(f"--api-net-namespace: {wrong}")
 
 
 def _etcd(values: dict[str, Any]) -> Etcd:
@@ -145,7 +150,7 @@ def main(
         raise click.UsageError("--groups: at least one group is needed")
     _check_names("groups", groups, GroupRegistry().names())
     _check_names("controllers", controllers, importlib.metadata.entry_points(group=CONTROLLERS_ENTRY_POINT).names)
-    _check_controllers(controllers, groups, partition)
+    _check_controllers(controllers, groups, partition, api_net_namespace)
     options: dict[str, object] = {
         "groups": groups,
         "public_prefixes": _split(public_prefix),

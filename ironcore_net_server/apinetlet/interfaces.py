@@ -6,7 +6,7 @@ ranges and its public addresses; a released one carries none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,24 +17,28 @@ from ironcore.meta.v1 import meta_pb2
 from ironcore.networking.v1 import network_interface_pb2 as tenant_nic
 from ironcore.networking.v1 import virtual_ip_pb2
 
-from apimachinery.conditions import FALSE, TRUE, set_condition
 from apimachinery.controller import Controller, ControllerContext, own_key, owner_keys
 from apimachinery.errors import NotFound
 from apimachinery.finalizers import drop_finalizer, ensure_finalizer, is_deleting
 from apimachinery.informer import Key, key_of
 from apimachinery.liveness import READY
-from ironcore_net_server.apinetlet.config import FIELD_OWNER, ApinetletConfig, is_external
+from ironcore_net_server.apinetlet.config import FIELD_OWNER, ApinetletConfig, is_foreign
 from ironcore_net_server.apinetlet.prefixes import prefix_lookup
 from ironcore_net_server.apinetlet.provider_id import parse_provider_id
 from ironcore_net_server.apinetlet.translate import (
     INTERFACE_FINALIZER,
     INTERFACE_ORIGIN,
+    attached_verdict,
+    binding_verdict,
+    detached_verdict,
     interface_status,
     prefixes_of,
     public_ips_of,
-    ready_condition,
     virtual_ip_name,
 )
+from ironcore_net_server.apinetlet.verdict import REFUSALS, Verdict, tell
+
+VIRTUAL_IP_BOUND: Final = "VirtualIPBound"
 
 _ORIGIN_INDEX: Final = "apinetlet-origin"
 _PROVIDER_INDEX: Final = "apinetlet-provider-uid"
@@ -81,29 +85,34 @@ class InterfaceController:
 
     async def _reconcile(self, key: Key) -> None:
         source = self._sources.get(key.namespace, key.name)
+        if source is not None and is_foreign(source, INTERFACE_FINALIZER):
+            return
         if source is None or is_deleting(source):
             await self._release_targets(key, keep_uid="")
-            await self._unbind_virtual_ips(key, keep="", uid="")
+            await self._unbind_virtual_ips(key, keep="")
             if source is not None:
                 await drop_finalizer(self._sources.client, source, INTERFACE_FINALIZER)
             return
-        if is_external(source.metadata):
-            return
         source = await ensure_finalizer(self._sources.client, source, INTERFACE_FINALIZER)
-        uid = source.metadata.uid
         target = self._wanted_target(source)
         await self._release_targets(key, keep_uid=target.metadata.uid if target is not None else "")
-        wanted_ip = virtual_ip_name(source)
-        await self._unbind_virtual_ips(key, keep=wanted_ip, uid=uid)
-        bound = await self._bind_virtual_ip(source, wanted_ip)
+        verdicts, public_ips = await self._bind_virtual_ip(source)
         owner = INTERFACE_ORIGIN.find(target) if target is not None else None
-        if target is not None and owner is not None and owner.uid != uid:
-            message = f"the fabric's interface is claimed by {owner.namespace}/{owner.name}"
-            await self._tell(source, None, (False, "ClaimedByAnother", message))
-            return
-        if target is not None:
-            target = await self._configure(source, target, public_ips_of([bound] if bound is not None else []))
-        await self._tell(source, target, ready_condition(target))
+        if target is None:
+            verdicts[READY] = detached_verdict(source, self._config.namespace)
+        elif owner is not None and owner.key != key:
+            verdicts[READY] = Verdict(False, "ClaimedByAnother", f"the fabric's interface belongs to {owner.key}")
+            target = None
+        else:
+            try:
+                target = await self._configure(source, target, public_ips)
+            except REFUSALS as error:
+                await self._tell(source, target, {**verdicts, READY: Verdict.refused(error)})
+                raise
+            verdicts[READY] = attached_verdict(target)
+        # Whoever is bound next can have an address only once it was taken off here.
+        await self._unbind_virtual_ips(key, keep=virtual_ip_name(source))
+        await self._tell(source, target, verdicts)
 
     def _wanted_target(self, source: tenant_nic.NetworkInterface) -> apinet_nic.NetworkInterface | None:
         provider_id = parse_provider_id(source.spec.provider_id)
@@ -121,10 +130,13 @@ class InterfaceController:
         public_ips: list[apinet_types.NamedIP],
     ) -> apinet_nic.NetworkInterface:
         """Claim the fabric's interface and give it what the tenant wants; no call if it has all of it."""
-        prefixes = prefixes_of(source, prefix_lookup(self._prefixes, source.metadata.namespace))
+        lookup = prefix_lookup(self._prefixes, source.metadata.namespace, owner_uid=source.metadata.uid)
+        prefixes = prefixes_of(source, lookup)
         origin = INTERFACE_ORIGIN.find(target)
-        if origin is None or origin.key != key_of(source) or list(target.spec.prefixes) != prefixes:
+        if origin is None or origin.uid != source.metadata.uid or list(target.spec.prefixes) != prefixes:
             wanted = _identity(target)
+            # Of two that claim it at the same time, one has read a version that is no more.
+            wanted.metadata.resource_version = target.metadata.resource_version
             INTERFACE_ORIGIN.mark(wanted.metadata, source.metadata)
             wanted.spec.prefixes.extend(prefixes)
             target = await self._targets.client.apply(wanted, FIELD_OWNER, force=True)
@@ -149,32 +161,37 @@ class InterfaceController:
             if target.metadata.uid == keep_uid:
                 continue
             try:
-                if target.spec.public_ips:
-                    target = await self._set_public_ips(target, [])
+                # The local copy may lack addresses that were set a moment ago, and without its origin nobody would
+                # ever look at this interface again.
+                await self._set_public_ips(target, [])
                 await self._targets.client.apply(_identity(target), FIELD_OWNER, force=True)
             except NotFound:
                 continue
 
-    async def _bind_virtual_ip(self, source: tenant_nic.NetworkInterface, name: str) -> virtual_ip_pb2.VirtualIP | None:
-        """The wanted virtual IP, bound to this interface; None while it does not exist or is another's."""
-        found = self._virtual_ips.get(source.metadata.namespace, name) if name else None
-        # A virtual IP that goes is taken off the interface first: the fabric keeps addresses that are used.
-        if found is None or is_deleting(found):
-            return None
-        if found.spec.target_ref.uid == source.metadata.uid:
-            return found
-        if found.spec.HasField("target_ref"):
-            return None
-        changed = virtual_ip_pb2.VirtualIP()
-        changed.CopyFrom(found)
-        changed.spec.target_ref.name = source.metadata.name
-        changed.spec.target_ref.uid = source.metadata.uid
-        return await self._virtual_ips.client.update(changed, field_owner=FIELD_OWNER)
+    async def _bind_virtual_ip(
+        self, source: tenant_nic.NetworkInterface
+    ) -> tuple[dict[str, Verdict], list[apinet_types.NamedIP]]:
+        """Bind the wanted virtual IP; returns the verdict on that, if one is wanted, and the addresses it gives."""
+        name = virtual_ip_name(source)
+        if not name:
+            return {}, []
+        found = self._virtual_ips.get(source.metadata.namespace, name)
+        verdict = binding_verdict(source, found)
+        verdicts = {VIRTUAL_IP_BOUND: verdict}
+        if found is None or not verdict.holds:
+            return verdicts, []
+        if found.spec.target_ref.uid != source.metadata.uid:
+            changed = virtual_ip_pb2.VirtualIP()
+            changed.CopyFrom(found)
+            changed.spec.target_ref.name = source.metadata.name
+            changed.spec.target_ref.uid = source.metadata.uid
+            found = await self._virtual_ips.client.update(changed, field_owner=FIELD_OWNER)
+        return verdicts, public_ips_of([found])
 
-    async def _unbind_virtual_ips(self, key: Key, *, keep: str, uid: str) -> None:
-        """Free the virtual IPs bound to this interface or to an earlier one of its name."""
+    async def _unbind_virtual_ips(self, key: Key, *, keep: str) -> None:
+        """Free the virtual IPs bound to an interface of this key, but the one of name `keep`."""
         for virtual_ip in self._virtual_ips.by_index(_TARGET_INDEX, str(key)):
-            if virtual_ip.metadata.name == keep and virtual_ip.spec.target_ref.uid == uid:
+            if virtual_ip.metadata.name == keep:
                 continue
             changed = virtual_ip_pb2.VirtualIP()
             changed.CopyFrom(virtual_ip)
@@ -188,28 +205,10 @@ class InterfaceController:
         self,
         source: tenant_nic.NetworkInterface,
         target: apinet_nic.NetworkInterface | None,
-        ready: tuple[bool, str, str],
+        verdicts: Mapping[str, Verdict],
     ) -> None:
-        now = datetime.now(UTC)
-        status = interface_status(source, target)
-        if status.state != source.status.state:
-            status.last_state_transition_time.FromDatetime(now)
-        is_ready, reason, message = ready
-        set_condition(
-            status.conditions,
-            READY,
-            TRUE if is_ready else FALSE,
-            reason=reason,
-            message=message,
-            observed_generation=source.metadata.generation,
-            now=now,
-        )
-        if status == source.status:
-            return
-        changed = tenant_nic.NetworkInterface()
-        changed.CopyFrom(source)
-        changed.status.CopyFrom(status)
-        await self._sources.client.update_status(changed)
+        status = interface_status(source, target, datetime.now(UTC))
+        await tell(self._sources.client, source, status, verdicts)
 
 
 def _identity(target: apinet_nic.NetworkInterface) -> apinet_nic.NetworkInterface:

@@ -8,12 +8,14 @@ from apimachinery.informer import Informer
 from ironcore_net_server.apinetlet.translate import PrefixLookup
 
 
-def prefix_lookup(prefixes: Informer[prefix_pb2.Prefix], namespace: str) -> PrefixLookup:
-    """Looks ranges up in one namespace; only allocated ones count."""
+def prefix_lookup(prefixes: Informer[prefix_pb2.Prefix], namespace: str, *, owner_uid: str = "") -> PrefixLookup:
+    """Looks ranges up in one namespace; only allocated ones count, and with `owner_uid` only those of that owner."""
 
     def find(name: str) -> str | None:
         found = prefixes.get(namespace, name)
         if found is None or found.status.phase != prefix_pb2.PREFIX_PHASE_ALLOCATED:
+            return None
+        if owner_uid and all(owner.uid != owner_uid for owner in found.metadata.owner_references):
             return None
         return found.spec.prefix
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
 
@@ -17,10 +18,12 @@ from ironcore.networking.v1 import network_pb2 as tenant_network
 from ironcore.networking.v1 import virtual_ip_pb2
 
 from apimachinery.conditions import find_condition
+from apimachinery.finalizers import is_deleting
 from apimachinery.liveness import READY
 from apimachinery.origin import OriginLabels
 from ironcore_net_server.apinetlet.config import ORIGIN_PREFIX
-from ironcore_net_server.apinetlet.provider_id import ProviderId
+from ironcore_net_server.apinetlet.provider_id import ProviderId, parse_provider_id
+from ironcore_net_server.apinetlet.verdict import Verdict
 
 NETWORK_ORIGIN: Final = OriginLabels(ORIGIN_PREFIX, "network")
 INTERFACE_ORIGIN: Final = OriginLabels(ORIGIN_PREFIX, "networkinterface")
@@ -41,10 +44,14 @@ _INTERFACE_STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Peerings:
-    """entries: what the fabric is told. by_id: name of the tenant's peering by the peer's network id."""
+    """entries: what the fabric is told. by_id: name of the tenant's peering by the peer's network id.
+
+    waiting: names of the tenant's peerings that both sides want, but that lack the peer's id or a range.
+    """
 
     entries: list[apinet_network.NetworkPeering] = field(default_factory=list)
     by_id: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
 
 
 def peerings_of(source: tenant_network.Network, peer_ids: Mapping[str, str], find_prefix: PrefixLookup) -> Peerings:
@@ -59,7 +66,7 @@ def peerings_of(source: tenant_network.Network, peer_ids: Mapping[str, str], fin
     for ref in source.spec.incoming_peerings:
         peering = wanted.get((ref.namespace or source.metadata.namespace, ref.name))
         peer_id = peer_ids.get(ref.uid, "")
-        if peering is None or not peer_id or peer_id in result.by_id:
+        if peering is None or peer_id in result.by_id:
             continue
         entry = apinet_network.NetworkPeering(name=peering.name, id=peer_id)
         for prefix in peering.prefixes:
@@ -67,7 +74,8 @@ def peerings_of(source: tenant_network.Network, peer_ids: Mapping[str, str], fin
             if found:
                 entry.prefixes.add(name=prefix.name, prefix=found)
         # Ranges that do not exist yet must not turn "these ranges only" into "everything".
-        if peering.prefixes and not entry.prefixes:
+        if not peer_id or (peering.prefixes and not entry.prefixes):
+            result.waiting.append(peering.name)
             continue
         result.entries.append(entry)
         result.by_id[peer_id] = peering.name
@@ -82,6 +90,18 @@ def apinet_network_of(source: tenant_network.Network, peerings: Peerings, namesp
     return result
 
 
+def same_peerings(current: apinet_network.Network, wanted: apinet_network.Network) -> bool:
+    """True if two networks of the fabric have the same peerings; the order of peerings and ranges says nothing."""
+    return _peering_set(current) == _peering_set(wanted)
+
+
+def _peering_set(network: apinet_network.Network) -> set[tuple[str, str, frozenset[tuple[str, str]]]]:
+    return {
+        (entry.name, entry.id, frozenset((prefix.name, prefix.prefix) for prefix in entry.prefixes))
+        for entry in network.spec.peerings
+    }
+
+
 def network_provider_id(network: apinet_network.Network) -> str:
     """Provider id of a network; empty until it has an id."""
     meta = network.metadata
@@ -89,8 +109,8 @@ def network_provider_id(network: apinet_network.Network) -> str:
 
 
 def peering_statuses(network: apinet_network.Network, peerings: Peerings) -> list[tenant_network.NetworkPeeringStatus]:
-    """One status for each peering: the worst state that any partition tells."""
-    states: dict[str, set[int]] = {name: set() for name in peerings.by_id.values()}
+    """One status for each peering that both sides want: the worst state that any partition tells."""
+    states: dict[str, set[int]] = {name: set() for name in [*peerings.by_id.values(), *peerings.waiting]}
     for partition in network.status.peerings.values():
         for item in partition.items:
             name = peerings.by_id.get(str(item.id))
@@ -155,15 +175,26 @@ def public_ips_of(virtual_ips: Iterable[virtual_ip_pb2.VirtualIP]) -> list[apine
     return [result[family] for family in sorted(result)]
 
 
+def binding_verdict(source: tenant_nic.NetworkInterface, found: virtual_ip_pb2.VirtualIP | None) -> Verdict:
+    """Whether an interface has, or can now be given, the VirtualIP that it wants; `found` is None if there is none."""
+    name = virtual_ip_name(source)
+    if found is None:
+        return Verdict(False, "VirtualIPNotFound", f'virtual IP "{name}" does not exist')
+    # One that goes is taken off the interface first: the fabric keeps addresses that are used.
+    if is_deleting(found):
+        return Verdict(False, "VirtualIPDeleted", f'virtual IP "{name}" is being deleted')
+    # A binding to an earlier interface of this name is taken over.
+    bound = found.spec.target_ref.name
+    if bound and bound != source.metadata.name:
+        return Verdict(False, "VirtualIPInUse", f'virtual IP "{name}" is bound to network interface "{bound}"')
+    return Verdict(True, "Bound", f'virtual IP "{name}" is bound to this interface')
+
+
 def interface_status(
-    source: tenant_nic.NetworkInterface, realized: apinet_nic.NetworkInterface | None
+    source: tenant_nic.NetworkInterface, realized: apinet_nic.NetworkInterface | None, now: datetime
 ) -> tenant_nic.NetworkInterfaceStatus:
-    """What a tenant's interface tells of the fabric's one; transition times are kept."""
-    status = tenant_nic.NetworkInterfaceStatus(
-        state=tenant_nic.NETWORK_INTERFACE_STATE_PENDING, observed_generation=source.metadata.generation
-    )
-    status.last_state_transition_time.CopyFrom(source.status.last_state_transition_time)
-    status.conditions.extend(source.status.conditions)
+    """What a tenant's interface tells of the fabric's one, which is None if it has none; without conditions."""
+    status = tenant_nic.NetworkInterfaceStatus(state=tenant_nic.NETWORK_INTERFACE_STATE_PENDING)
     if realized is not None:
         status.state = _INTERFACE_STATES.get(realized.status.state, tenant_nic.NETWORK_INTERFACE_STATE_PENDING)
         status.ips.extend(realized.spec.ips)
@@ -171,15 +202,32 @@ def interface_status(
         # There is room for one address; the older family wins, as clients of the reference expect.
         public = sorted(realized.status.public_ips, key=lambda text: ip_address(text).version)
         status.virtual_ip = public[0] if public else ""
+    if status.state != source.status.state:
+        status.last_state_transition_time.FromDatetime(now)
+    elif source.status.HasField("last_state_transition_time"):
+        status.last_state_transition_time.CopyFrom(source.status.last_state_transition_time)
     return status
 
 
-def ready_condition(realized: apinet_nic.NetworkInterface | None) -> tuple[bool, str, str]:
-    """Whether an interface works, with a reason and a message for people."""
-    if realized is None:
-        return False, "NotAttached", "no machine provider has published an interface of the fabric"
-    found = find_condition(realized.status.conditions, READY)
+def attached_verdict(realized: apinet_nic.NetworkInterface) -> Verdict:
+    """Whether an interface works, as the fabric says."""
     ready = realized.status.state == types_pb2.REALIZATION_STATE_READY
-    if found is None:
-        return ready, "Waiting", "the fabric has not reported yet"
-    return ready, found.reason, found.message
+    found = find_condition(realized.status.conditions, READY)
+    if found is not None and found.reason:
+        return Verdict(ready, found.reason, found.message)
+    if ready:
+        return Verdict(True, "InterfaceReady", "the fabric's interface is ready")
+    return Verdict(False, "Waiting", "the fabric has not reported yet")
+
+
+def detached_verdict(source: tenant_nic.NetworkInterface, namespace: str) -> Verdict:
+    """Why an interface has none in this namespace of the fabric."""
+    text = source.spec.provider_id
+    if not text:
+        return Verdict(False, "NotAttached", "no machine provider has published an interface of the fabric")
+    provider_id = parse_provider_id(text)
+    if provider_id is None or provider_id.namespace != namespace:
+        message = f'provider id "{text}" names no interface in namespace {namespace} of the fabric'
+        return Verdict(False, "InvalidProviderID", message)
+    message = f"interface {provider_id.key} with uid {provider_id.uid} is gone from the fabric, or going"
+    return Verdict(False, "InterfaceNotFound", message)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import Final
 
 from ironcore.apinet.v1 import ip_pb2
 from ironcore.networking.v1 import virtual_ip_pb2
 
-from apimachinery.conditions import FALSE, TRUE, set_condition
 from apimachinery.controller import Controller, ControllerContext, Result, own_key
-from apimachinery.errors import ApiError, Conflict, Unavailable
+from apimachinery.errors import FailedPrecondition
 from apimachinery.finalizers import ensure_finalizer, is_deleting
 from apimachinery.informer import Key
 from apimachinery.liveness import READY
 from apimachinery.mirror import Mirror
-from ironcore_net_server.apinetlet.config import FIELD_OWNER, ApinetletConfig, is_external
+from ironcore_net_server.apinetlet.config import FIELD_OWNER, ApinetletConfig, is_foreign
 from ironcore_net_server.apinetlet.translate import VIRTUAL_IP_FINALIZER, VIRTUAL_IP_ORIGIN, apinet_ip_of
+from ironcore_net_server.apinetlet.verdict import REFUSALS, Verdict, tell
 
-# Seconds until an exhausted pool is asked again: an address that becomes free has no event.
-RETRY_SECONDS = 10.0
+# Seconds until an address that was in use is deleted again. Its release is an event; the end of a user that never
+# released it is not.
+IN_USE_SECONDS: Final = 10.0
 
 
 def _agrees(current: ip_pb2.IP, wanted: ip_pb2.IP) -> bool:
@@ -48,40 +49,32 @@ class VirtualIPController:
 
     async def _reconcile(self, key: Key) -> Result | None:
         source = self._mirror.sources.get(key.namespace, key.name)
-        await self._mirror.remove_strays(key, source.metadata.uid if source is not None else "")
-        if source is None or is_external(source.metadata):
-            return None
-        if is_deleting(source):
-            await self._mirror.remove(source)
-            return None
+        mine = source if source is not None and not is_foreign(source, VIRTUAL_IP_FINALIZER) else None
+        if mine is not None and not is_deleting(mine):
+            await self._put(mine)
+        try:
+            if mine is not None and is_deleting(mine):
+                await self._mirror.remove(mine)
+            # Last: an earlier one's address that is still used must not hold up a new virtual IP of the same name.
+            await self._mirror.remove_strays(key, source.metadata.uid if source is not None else "")
+        except FailedPrecondition as error:
+            if mine is not None and is_deleting(mine):
+                await self._tell(mine, mine.status.ip, Verdict.refused(error))
+            return Result(requeue_after=IN_USE_SECONDS)
+        return None
+
+    async def _put(self, source: virtual_ip_pb2.VirtualIP) -> None:
         source = await ensure_finalizer(self._mirror.sources.client, source, VIRTUAL_IP_FINALIZER)
         try:
             realized = await self._mirror.put(apinet_ip_of(source, self._config.namespace))
-        except (Conflict, Unavailable):
+        except REFUSALS as error:
+            # Without an IP in the fabric, an address of before may be another's by now.
+            current = self._mirror.target(source)
+            await self._tell(source, current.spec.ip if current is not None else "", Verdict.refused(error))
             raise
-        except ApiError as error:
-            await self._tell(source, "", error.reason or "Refused", error.message)
-            return Result(requeue_after=RETRY_SECONDS)
-        await self._tell(source, realized.spec.ip, "AddressAllocated", "the address is reserved for this object")
-        return None
+        await self._tell(
+            source, realized.spec.ip, Verdict(True, "AddressAllocated", "the address is reserved for this object")
+        )
 
-    async def _tell(self, source: virtual_ip_pb2.VirtualIP, address: str, reason: str, message: str) -> None:
-        generation = source.metadata.generation
-        status = virtual_ip_pb2.VirtualIPStatus(
-            ip=address, observed_generation=generation, conditions=source.status.conditions
-        )
-        set_condition(
-            status.conditions,
-            READY,
-            TRUE if address else FALSE,
-            reason=reason,
-            message=message,
-            observed_generation=generation,
-            now=datetime.now(UTC),
-        )
-        if status == source.status:
-            return
-        changed = virtual_ip_pb2.VirtualIP()
-        changed.CopyFrom(source)
-        changed.status.CopyFrom(status)
-        await self._mirror.sources.client.update_status(changed)
+    async def _tell(self, source: virtual_ip_pb2.VirtualIP, address: str, ready: Verdict) -> None:
+        await tell(self._mirror.sources.client, source, virtual_ip_pb2.VirtualIPStatus(ip=address), {READY: ready})

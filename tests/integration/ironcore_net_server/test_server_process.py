@@ -222,6 +222,7 @@ async def test_a_kill_in_the_middle_of_writes_leaves_no_half_of_one(tmp_path: Pa
         (["--data-dir", "d", "--controllers", "apinetlet", "--groups", "apinet"], "apinetlet needs --groups ipam"),
         (["--data-dir", "d", "--controllers", "metalnetlet", "--groups", "apinet,metalnet"], "needs --partition"),
         (["--data-dir", "d", "--partition", "A.b"], "--partition: must be a DNS label"),
+        (["--data-dir", "d", "--api-net-namespace", "A_b"], "--api-net-namespace: must be a DNS label"),
         (["--data-dir", "d", "--public-prefix", "203.0.113.1/24"], "--public-prefix: public prefix 203.0.113.1/24 has"),
         (["--data-dir", "d", "--public-prefix", "10.0.0.0/8,10.1.0.0/16"], "overlaps"),
         (["--data-dir", "d", "--min-vni", "9", "--max-vni", "8"], "--min-vni: must not exceed"),
