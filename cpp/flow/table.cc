@@ -15,6 +15,9 @@ namespace {
 constexpr size_t kPoolRefill = 256;  // indexes moved between a worker and the shared pool at once
 constexpr size_t kPoolHigh = 4 * kPoolRefill;
 constexpr size_t kReleaseBatch = 64;
+// Two entries per bucket of eight on average: that both buckets of a key are full happens once in a million inserts
+// into a full table. Small tables can afford even less.
+constexpr uint64_t kMinBuckets = 4096;
 constexpr size_t kHugePage = 2 << 20;
 
 void* map_zeroed(size_t bytes) {
@@ -64,7 +67,10 @@ class FlowTable::TwoLocks {
 };
 
 FlowTable::FlowTable(uint32_t capacity, Rcu& rcu)
-    : capacity_(capacity), mask_(std::bit_ceil(uint64_t{capacity} / 4) - 1), hash_(random_hash()), rcu_(rcu) {
+    : capacity_(capacity),
+      mask_(std::bit_ceil(std::max(uint64_t{capacity} / 2, kMinBuckets)) - 1),
+      hash_(random_hash()),
+      rcu_(rcu) {
   bucket_bytes_ = round_up((mask_ + 1) * sizeof(FlowBucket));
   entry_bytes_ = round_up((size_t{capacity} + 1) * sizeof(FlowEntry));
   buckets_ = static_cast<FlowBucket*>(map_zeroed(bucket_bytes_));

@@ -1,8 +1,8 @@
 // The flow table: one concurrent hash table for all workers. Readers take no lock; writers lock one bucket or two.
 //
 // A bucket is one cache line of eight 16-bit tags, which one SSE instruction compares, and eight 32-bit entry indexes.
-// A key lives in its primary bucket or, if that was full, in its secondary one; at the configured size buckets are half
-// full. A lookup is split into stages (prefetch bucket, candidate, prefetch entry, verify) so that a burst of packets
+// A key lives in its primary bucket or, if that was full, in its secondary one; a full table has two keys per
+// bucket. A lookup is split into stages (prefetch bucket, candidate, prefetch entry, verify) so that a burst of packets
 // overlaps its cache misses.
 #pragma once
 
@@ -46,7 +46,7 @@ class FlowPool {
 
 class FlowTable {
  public:
-  // `capacity` entries of 128 bytes and a quarter as many buckets; the memory is taken from the system when touched.
+  // `capacity` entries of 128 bytes and half as many buckets of 64; the memory is taken from the system when touched.
   FlowTable(uint32_t capacity, Rcu& rcu);
   ~FlowTable();
   FlowTable(const FlowTable&) = delete;
