@@ -4,10 +4,19 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 
+from metalbond import codec
 from metalbond.client import MetalbondClient
+from metalbond.codec import Hello, MessageType
 from metalbond.session import SessionState
 from metalbond.types import Destination, HopType, NextHop, Route
-from tests.support.metalbond import RecordingBackend, eventually, running_client, running_server, server_process
+from tests.support.metalbond import (
+    RawServer,
+    RecordingBackend,
+    eventually,
+    running_client,
+    running_server,
+    server_process,
+)
 
 ONE = Route(100, Destination.parse("10.0.0.1/32"), NextHop.to("fd00::1"))
 TWO = Route(100, Destination.parse("fd00:1::1/128"), NextHop.to("fd00::1"))
@@ -215,3 +224,26 @@ async def test_a_backend_that_fails_does_not_stop_the_others() -> None:
         a.announce(*TWO)
         b.subscribe(100)
         await seen.wait_for(ONE, TWO)
+
+
+async def test_a_vni_is_synced_when_the_keepalive_behind_its_subscription_is_answered() -> None:
+    server = RawServer()
+    try:
+        async with running_client([server.address], keepalive=60) as (client, seen):
+            client.subscribe(100)
+            peer = await server.next_peer()
+            await peer.accept(Hello(60, is_server=True, revision=1))
+            for vni in (100, 200):
+                client.subscribe(vni)
+                assert await peer.receive() == (MessageType.SUBSCRIBE, codec.encode_subscription(vni, True)[4:])
+                assert await peer.receive() == (MessageType.KEEPALIVE, b"")
+            await peer.send(codec.encode_update(True, ONE))
+            await seen.wait_for(ONE)
+            assert not client.synced(100)
+            await peer.send(codec.KEEPALIVE)
+            assert await client.wait_synced(100, 10)
+            assert not client.synced(200)
+            await peer.send(codec.KEEPALIVE)
+            assert await client.wait_synced(200, 10)
+    finally:
+        server.close()
