@@ -1,6 +1,6 @@
 """Runs the benchmarks one after the other and keeps what they printed under bench/results/.
 
-Each benchmark is a program that prints one JSON document on its last line; this runner adds where it ran. Numbers worth
+Each benchmark is a program that prints one JSON document on its standard output; this runner adds where it ran. Numbers worth
 keeping are written into bench/RESULTS.md by hand, with the method.
 """
 
@@ -46,13 +46,17 @@ def run(name: str) -> bool:
     """Run one benchmark; returns whether it printed a result."""
     print(f"==> {name}", flush=True)
     done = subprocess.run(COMMANDS[name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
     print(done.stdout, end="")
-    if done.returncode != 0 or not lines:
+    try:
+        result = json.loads(done.stdout)
+    except json.JSONDecodeError as error:
+        print(f"==> {name} printed no result: {error}", file=sys.stderr)
+        return False
+    if done.returncode != 0:
         print(f"==> {name} failed with exit code {done.returncode}", file=sys.stderr)
         return False
     RESULTS.mkdir(exist_ok=True)
-    document = {"machine": machine(), "result": json.loads(lines[-1])}
+    document = {"machine": machine(), "result": result}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     return True
 
