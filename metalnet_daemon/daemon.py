@@ -107,6 +107,7 @@ class Daemon:
             self._objects.networks.start()
             # Run by the daemon, because the host needs the interfaces even while nothing is to be written.
             self._objects.interfaces.start()
+            group.create_task(self._objects.announce_complete(), name="complete")
             group.create_task(run_controllers([self._status.controller]), name="status")
 
     @contextlib.asynccontextmanager

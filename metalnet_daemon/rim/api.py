@@ -23,8 +23,15 @@ class NodeObjects:
     def __init__(self, client: Client, node: str, on_change: Callable[[], None]) -> None:
         self.networks = Informer(client.kind(network_pb2.Network))
         self.interfaces = Informer(client.kind(network_interface_pb2.NetworkInterface), fields={NODE_FIELD: node})
+        self._on_change = on_change
         for informer in (self.networks, self.interfaces):
             informer.add_handler(lambda _: on_change())
+
+    async def announce_complete(self) -> None:
+        """Report as a change that both kinds are complete: where there is no object, no other change says so."""
+        await self.networks.wait_synced()
+        await self.interfaces.wait_synced()
+        self._on_change()
 
     def __call__(self) -> HostObjects:
         """The objects as last seen."""

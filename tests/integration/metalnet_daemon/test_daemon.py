@@ -88,7 +88,7 @@ class Site:
     peer: Peer
     nics: Informer[NIC]
 
-    async def start_daemon(self, *, api: str = "") -> asyncio.subprocess.Process:
+    async def start_daemon(self, *, api: str = "", learns: bool = True) -> asyncio.subprocess.Process:
         log = (self.directory / "daemon.log").open("ab")
         with log:
             return await asyncio.create_subprocess_exec(
@@ -97,7 +97,7 @@ class Site:
                 f"--api-server={api or self.api}",
                 f"--listen=unix:{self.directory / 'health.sock'}",
                 f"--dpservice={self.dpservice.target}",
-                *(f"--metalbond-server={address}" for address in self.server.addresses),
+                *(f"--metalbond-server={address}" for address in self.server.addresses if learns),
                 "--metalbond-keepalive=1",
                 f"--public-vni={PUBLIC}",
                 "--underlay-prefix=fc00:1::/64",
@@ -151,8 +151,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @contextlib.asynccontextmanager
-async def running(site: Site, *, api: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await site.start_daemon(api=api)
+async def running(site: Site, *, api: str = "", learns: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await site.start_daemon(api=api, learns=learns)
     try:
         yield process
     finally:
@@ -208,6 +208,15 @@ async def test_life_of_an_interface_through_the_real_api(site: Site) -> None:
 
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), SECONDS) == 0
+
+
+async def test_a_daemon_of_an_empty_node_is_well_as_soon_as_it_has_seen_that_there_is_nothing(site: Site) -> None:
+    late = site.directory / "late.sock"
+    async with running(site, api=f"unix:{late}", learns=False):
+        # The engine was met without the API. Now neither objects nor routes come: only the end of the snapshots tells.
+        await site.health_becomes("engine", SERVING)
+        late.symlink_to(site.api.removeprefix("unix:"))
+        await site.health_becomes("", SERVING)
 
 
 async def test_killing_the_daemon_twice_withdraws_and_deletes_nothing(site: Site) -> None:
