@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 from ironcore.apinet.v1 import ip_address_pb2, ip_pb2, network_id_pb2
@@ -15,17 +14,16 @@ from ironcore.ipam.v1 import prefix_pb2
 from ironcore.meta.v1 import meta_pb2, types_pb2
 from ironcore.networking.v1 import network_interface_pb2 as tenant_nic
 from ironcore.networking.v1 import network_pb2 as tenant_network
-from ironcore.networking.v1 import sources_pb2, virtual_ip_pb2
+from ironcore.networking.v1 import virtual_ip_pb2
 
-from apimachinery.client import Client
-from apimachinery.conditions import find_condition, is_true
-from apimachinery.controller import ControllerContext, run_controllers
+from apimachinery.conditions import is_true
+from apimachinery.controller import Controller
 from apimachinery.store import Store
 from ironcore_net_server.apinetlet import controllers
 from tests.support.apinet import coordinator, wait_empty
+from tests.support.apinetlet import FABRIC, TENANT, Site, provider_id, virtual_ip
 from tests.support.waiting import eventually, gone
 
-TENANT, FABRIC = "team-a", "fabric"
 AVAILABLE = tenant_network.NETWORK_STATE_AVAILABLE
 NIC_AVAILABLE = tenant_nic.NETWORK_INTERFACE_STATE_AVAILABLE
 NIC_PENDING = tenant_nic.NETWORK_INTERFACE_STATE_PENDING
@@ -38,117 +36,10 @@ OPTIONS: dict[str, object] = {
 }
 
 
-@dataclass
-class Site:
-    client: Client
-    store: Store
-
-    @contextlib.asynccontextmanager
-    async def apinetlet(self) -> AsyncIterator[None]:
-        context = ControllerContext(self.client, {"api_net_namespace": FABRIC}, "test")
-        task = asyncio.create_task(run_controllers(controllers(context)))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    # What a tenant does
-
-    async def network(self, name: str, *peers: str) -> tenant_network.Network:
-        network = tenant_network.Network(metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT))
-        for peer in peers:
-            network.spec.peerings.add(name=f"to-{peer}").network_ref.name = peer
-        await self.client.kind(tenant_network.Network).create(network)
-        return await eventually(
-            self.client, tenant_network.Network, TENANT, name, lambda found: found.status.state == AVAILABLE
-        )
-
-    async def create_virtual_ip(self, name: str) -> virtual_ip_pb2.VirtualIP:
-        return await self.client.kind(virtual_ip_pb2.VirtualIP).create(virtual_ip(name))
-
-    async def virtual_ip(self, name: str) -> virtual_ip_pb2.VirtualIP:
-        await self.create_virtual_ip(name)
-        return await eventually(
-            self.client, virtual_ip_pb2.VirtualIP, TENANT, name, lambda found: bool(found.status.ip)
-        )
-
-    async def interface(
-        self, name: str, provider_id: str = "", virtual_ip: str = "", prefixes: tuple[str, ...] = ()
-    ) -> tenant_nic.NetworkInterface:
-        nic = tenant_nic.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT))
-        nic.spec.network_ref.name = "blue"
-        nic.spec.ips.add(value="10.0.0.1")
-        nic.spec.provider_id = provider_id
-        nic.spec.prefixes.extend(sources_pb2.PrefixSource(value=prefix) for prefix in prefixes)
-        if virtual_ip:
-            nic.spec.virtual_ip.virtual_ip_ref.name = virtual_ip
-        return await self.client.kind(tenant_nic.NetworkInterface).create(nic)
-
-    # What a machine provider and a node do
-
-    async def fabric_interface(self, name: str, *public_ips: str, ready: bool = True) -> apinet_nic.NetworkInterface:
-        nics = self.client.kind(apinet_nic.NetworkInterface)
-        nic = apinet_nic.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=name, namespace=FABRIC))
-        nic.spec.node_ref.name, nic.spec.network_ref.name = "p1.h1", "blue"
-        nic.spec.ips.append("10.0.0.1")
-        nic = await nics.create(nic)
-        return await self.report(nic, *public_ips) if ready else nic
-
-    async def report(self, nic: apinet_nic.NetworkInterface, *public_ips: str) -> apinet_nic.NetworkInterface:
-        told = apinet_nic.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=nic.metadata.name, namespace=FABRIC))
-        told.status.state = types_pb2.REALIZATION_STATE_READY
-        told.status.public_ips.extend(public_ips)
-        return await self.client.kind(apinet_nic.NetworkInterface).update_status(told)
-
-    # What a test sees
-
-    async def reason(
-        self,
-        kind: type[virtual_ip_pb2.VirtualIP | tenant_nic.NetworkInterface],
-        name: str,
-        reason: str,
-        condition: str = "Ready",
-    ) -> str:
-        """Message of the condition once it has the reason."""
-
-        def message(obj: virtual_ip_pb2.VirtualIP | tenant_nic.NetworkInterface) -> str:
-            found = find_condition(obj.status.conditions, condition)
-            return found.message if found is not None and found.reason == reason else ""
-
-        return message(await eventually(self.client, kind, TENANT, name, lambda obj: bool(message(obj))))
-
-    async def claimed(self, name: str, *public_ips: str, by: str) -> apinet_nic.NetworkInterface:
-        """The fabric's interface once it is this tenant interface's ("": nobody's) and has these addresses."""
-        return await eventually(
-            self.client,
-            apinet_nic.NetworkInterface,
-            FABRIC,
-            name,
-            lambda nic: (
-                nic.metadata.annotations.get("apinetlet.ironcore.dev/networkinterface-name", "") == by
-                and [entry.ip for entry in nic.spec.public_ips] == list(public_ips)
-            ),
-        )
-
-
 @pytest.fixture
 async def site(store: Store) -> AsyncIterator[Site]:
     async with coordinator(store, OPTIONS) as client:
         yield Site(client, store)
-
-
-def virtual_ip(name: str) -> virtual_ip_pb2.VirtualIP:
-    return virtual_ip_pb2.VirtualIP(
-        metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT),
-        spec=virtual_ip_pb2.VirtualIPSpec(type=types_pb2.IP_TYPE_PUBLIC, ip_family=types_pb2.IP_FAMILY_IPV4),
-    )
-
-
-def provider_id(nic: apinet_nic.NetworkInterface) -> str:
-    meta = nic.metadata
-    return f"ironcore-net://{meta.namespace}/{meta.name}/{nic.spec.node_ref.name}/{meta.uid}"
 
 
 async def test_a_network_gets_its_id_and_gives_it_back(site: Site) -> None:
@@ -428,3 +319,59 @@ async def test_what_somebody_else_manages_is_left_alone(site: Site) -> None:
         await vips.delete(TENANT, "mine")
         await gone(site.client, virtual_ip_pb2.VirtualIP, TENANT, "mine")
         await wait_empty(site.store, "/claims/")
+
+
+@contextlib.asynccontextmanager
+async def blind(site: Site) -> AsyncIterator[Controller]:
+    """The controller of interfaces with local copies that stay as they are now, while the world changes."""
+    controller = next(c for c in controllers(site.context()) if c.name == "apinetlet-networkinterfaces")
+    async with contextlib.AsyncExitStack() as stack:
+        for informer in controller.informers:
+            await stack.enter_async_context(informer)
+            await informer.wait_synced()
+    yield controller
+
+
+async def run_once(controller: Controller) -> None:
+    """One run of every key that waits, and of no key that is put off."""
+    task = asyncio.create_task(controller.run())
+    try:
+        async with asyncio.timeout(30):
+            await controller.wait_idle()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_addresses_that_the_local_copy_does_not_show_are_released(site: Site) -> None:
+    """Without its origin nobody would look at the interface again, and the address could never be deleted."""
+    nics = site.client.kind(tenant_nic.NetworkInterface)
+    async with site.apinetlet():
+        address = (await site.virtual_ip("front")).status.ip
+        made = await site.fabric_interface("nic-1")
+        await site.interface("vm1", provider_id(made))
+        await eventually(
+            site.client, tenant_nic.NetworkInterface, TENANT, "vm1", lambda nic: nic.status.state == NIC_AVAILABLE
+        )
+    await nics.delete(TENANT, "vm1")
+    async with blind(site) as controller:
+        request = apinet_nic.SetPublicIPsRequest(namespace=FABRIC, name="nic-1")
+        request.public_ips.add(name=address, ip_family=types_pb2.IP_FAMILY_IPV4, ip=address)
+        await site.client.kind(apinet_nic.NetworkInterface).invoke("SetPublicIPs", request, apinet_nic.NetworkInterface)
+        await run_once(controller)
+    assert await nics.find(TENANT, "vm1") is None
+    free = await site.client.kind(apinet_nic.NetworkInterface).get(FABRIC, "nic-1")
+    assert not free.metadata.labels and not free.spec.public_ips
+
+
+async def test_of_two_claims_at_the_same_time_one_wins(site: Site) -> None:
+    made = await site.fabric_interface("nic-1")
+    for name in ("vm1", "vm2"):
+        await site.interface(name, provider_id(made), prefixes=(f"10.9.{name[-1]}.0/24",))
+    async with blind(site) as controller:
+        await run_once(controller)
+    owner = await site.client.kind(apinet_nic.NetworkInterface).get(FABRIC, "nic-1")
+    winner = owner.metadata.annotations["apinetlet.ironcore.dev/networkinterface-name"]
+    assert list(owner.spec.prefixes) == [f"10.9.{winner[-1]}.0/24"]
+    states = {nic.metadata.name: nic.status.state for nic in await site.client.kind(tenant_nic.NetworkInterface).list()}
+    assert [name for name, state in states.items() if state == NIC_AVAILABLE] == [winner]
