@@ -16,9 +16,14 @@ constexpr unsigned kRingSize = 1024;
 constexpr unsigned kAgingBudget = 64;        // flows looked at per round
 constexpr unsigned kIcmpErrorsPerTick = 10;  // 100 per second
 constexpr uint64_t kSpinMicroseconds = 30;   // polls this long after the last packet before it sleeps
-constexpr long kShortestSleepNs = 10'000, kLongestSleepNs = 200'000;
-constexpr uint64_t kDeepIdleMicroseconds = 200'000;  // without packets for so long, sleeps get longer
-constexpr long kDeepSleepNs = 500'000;
+constexpr long kShortestSleepNs = 10'000;
+// The longer there was no packet, the longer the sleeps: an engine that nobody uses must cost next to nothing, and a
+// wake costs some ten microseconds of a virtual machine.
+struct SleepLimit {
+  uint64_t idle_microseconds;
+  long sleep_ns;
+};
+constexpr SleepLimit kSleepLimits[] = {{1'000'000, 1'000'000}, {200'000, 500'000}, {0, 200'000}};
 
 rte_ring* create_ring(const char* what) {
   static std::atomic<unsigned> serial{0};
@@ -174,10 +179,11 @@ void Worker::idle(uint64_t idle_since) {
     rte_pause();
     return;
   }
-  // As long as it has been idle already, within bounds: a busy worker loses little, an idle one takes no CPU.
-  const long longest = idle_for > kDeepIdleMicroseconds ? kDeepSleepNs : kLongestSleepNs;
+  const auto* limit = kSleepLimits;
+  while (idle_for < limit->idle_microseconds) ++limit;
+  // Half as long as it has been idle already: a worker between two bursts loses little.
   const long wanted = static_cast<long>(std::min<uint64_t>(idle_for, 1'000'000)) * 1000 / 2;
-  const timespec duration{0, std::clamp(wanted, kShortestSleepNs, longest)};
+  const timespec duration{0, std::clamp(wanted, kShortestSleepNs, limit->sleep_ns)};
   shared_.rcu.offline(id_);
   nanosleep(&duration, nullptr);
   shared_.rcu.online(id_);

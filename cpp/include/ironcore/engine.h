@@ -21,7 +21,7 @@ namespace ironcore {
 
 enum class NicType : uint8_t { kMellanox, kTap, kBluefield2 };
 
-// kAdaptive sleeps when idle (at most some hundred microseconds); kBusy never does.
+// kAdaptive sleeps when idle (200 us at most, up to 1 ms after a second without packets); kBusy never does.
 enum class PollMode : uint8_t { kAdaptive, kBusy };
 
 struct EngineOptions {
