@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
@@ -180,13 +181,15 @@ class WatchCache:
 
     async def _follow(self) -> None:
         """Applies changes; returns when the store compacted some away before they were seen."""
-        async for item in self._store.watch(self.info.prefix(), after_revision=self.revision):
-            if isinstance(item, WatchBatch):
-                self._apply(item.changes)
-            elif isinstance(item, Compacted):
-                _log.warning("changes were compacted away, watchers start over", kind=self.info.resource_type)
-                return
-            self._advance(item.revision)
+        # Closed at once, so that a stream to etcd never outlives its reader.
+        async with aclosing(self._store.watch(self.info.prefix(), after_revision=self.revision)) as items:
+            async for item in items:
+                if isinstance(item, WatchBatch):
+                    self._apply(item.changes)
+                elif isinstance(item, Compacted):
+                    _log.warning("changes were compacted away, watchers start over", kind=self.info.resource_type)
+                    return
+                self._advance(item.revision)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         touched: set[_Group] = set()

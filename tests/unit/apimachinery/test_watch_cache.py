@@ -34,6 +34,9 @@ class MemoryStore:
         self.state: dict[str, StoredValue] = {}
         self._items: asyncio.Queue[Any] = asyncio.Queue()
         self._listed = asyncio.Event()
+        self.watches = 0
+        # Watches that were open at each listing.
+        self.watches_at_listing: list[int] = []
 
     async def listed(self) -> None:
         """Returns after the next listing, which follows a compaction."""
@@ -41,17 +44,22 @@ class MemoryStore:
         await asyncio.wait_for(self._listed.wait(), TIMEOUT)
 
     async def list(self, prefix: str, *, limit: int = 0, start_after: str = "", revision: int = 0) -> Page:
+        self.watches_at_listing.append(self.watches)
         self._listed.set()
         # Everything up to now is in the listing; the watch begins after it.
         self._items = asyncio.Queue()
         return Page(sorted(self.state.values(), key=lambda item: item.key), self.revision, False, len(self.state))
 
     async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[Any]:
-        while True:
-            item = await self._items.get()
-            yield item
-            if isinstance(item, Compacted):
-                return
+        self.watches += 1
+        try:
+            while True:
+                item = await self._items.get()
+                yield item
+                if isinstance(item, Compacted):
+                    return
+        finally:
+            self.watches -= 1
 
     async def current_revision(self) -> int:
         return self.revision
@@ -274,6 +282,15 @@ async def test_selector_transitions() -> None:
         (added, "n1", 6),
         (deleted, "n1", 7),
     ]
+
+
+async def test_a_watch_never_outlives_its_reader() -> None:
+    store = MemoryStore()
+    async with running(store):
+        store.compact()
+        await store.listed()
+    assert store.watches_at_listing == [0, 0]
+    assert not store.watches
 
 
 async def test_resume_within_history_has_no_reset_and_before_it_has_one() -> None:
