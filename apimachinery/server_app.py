@@ -90,13 +90,12 @@ class ApiServer:
         cannot be used, TlsError for unusable files.
         """
         check_listen(addresses, tls, insecure=insecure)
-        credentials = tls.credentials() if tls is not None else None
         server = self._server = grpc.aio.server(interceptors=self._interceptors, options=list(_OPTIONS))
         server.add_generic_rpc_handlers(tuple(kind.handler() for kind in self.kinds))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _add_reflection(server, (*self.services, health.SERVICE_NAME))
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        bound = [_bind(server, address, None if address.path else credentials) for address in addresses]
+        bound = [_bind(server, address, tls) for address in addresses]
         await server.start()
         for kind in self.kinds:
             name = f"cache {kind.info.resource_type}"
@@ -138,12 +137,13 @@ class ApiServer:
             await self._health.set(service, status)
 
 
-def _bind(server: grpc.aio.Server, address: Endpoint, credentials: grpc.ServerCredentials | None) -> Endpoint:
+def _bind(server: grpc.aio.Server, address: Endpoint, tls: ServerTls | None) -> Endpoint:
     try:
-        if credentials is not None:
-            port = server.add_secure_port(str(address), credentials)
-        else:
+        if tls is None or address.path:
             port = server.add_insecure_port(str(address))
+        else:
+            # Credentials that reload give their first certificate to one port only, so each port has its own.
+            port = server.add_secure_port(str(address), tls.credentials())
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}") from None
     return address if address.path else Endpoint(host=address.host, port=port)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,10 +15,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 from ironcore.meta.v1 import meta_pb2
 from ironcore.networking.v1 import network_pb2
 
+from apimachinery.client import Client
 from apimachinery.endpoints import Endpoint
+from apimachinery.errors import Unavailable
 from apimachinery.resource import ApiGroup, ResourceKind
 from apimachinery.server_app import ApiServer
 from apimachinery.store import Store
+from apimachinery.tls import ClientTls, ServerTls
+from tests.support.certificates import Authority
 from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 
 
@@ -112,3 +117,25 @@ async def test_nothing_listens_beyond_this_machine_by_accident(server: Running) 
         await second.start(taken)
     await second.stop(grace=0)
     await first.stop(grace=0)
+
+
+async def test_every_address_has_mutual_tls_and_follows_renewed_files(server: Running, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair, mine = authority.issue("server"), authority.issue("client")
+    tls = ServerTls(pair.certificate, pair.key, authority.ca)
+    api = ApiServer(server.store, [ApiGroup("test", [ResourceKind(network_pb2.Network)])])
+    wanted = [Endpoint(host="127.0.0.1", port=0), Endpoint(host="::1", port=0), Endpoint(host="127.0.0.1", port=0)]
+    bound = await api.start(wanted, tls)
+    trusted = ClientTls(authority.ca, mine.certificate, mine.key, server_name="localhost")
+    try:
+        await api.wait_synced()
+        for _ in range(2):
+            for address in bound:
+                async with Client(str(address), trusted) as client:
+                    assert await client.kind(network_pb2.Network).list() == []
+                async with Client(str(address), ClientTls(authority.ca), timeout=1.0) as stranger:
+                    with pytest.raises(Unavailable):
+                        await stranger.kind(network_pb2.Network).list()
+            authority.issue("server")
+    finally:
+        await api.stop(grace=0)
