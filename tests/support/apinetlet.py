@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from ironcore.apinet.v1 import network_interface_pb2 as apinet_nic
+from ironcore.ipam.v1 import prefix_pb2
 from ironcore.meta.v1 import meta_pb2, types_pb2
 from ironcore.networking.v1 import network_interface_pb2 as tenant_nic
 from ironcore.networking.v1 import network_pb2 as tenant_network
@@ -16,11 +17,20 @@ from ironcore.networking.v1 import sources_pb2, virtual_ip_pb2
 from apimachinery.client import Client
 from apimachinery.conditions import find_condition
 from apimachinery.controller import ControllerContext, run_controllers
+from apimachinery.scheme import kind_info
 from apimachinery.store import Store
 from ironcore_net_server.apinetlet import controllers
+from tests.support.apinet import coordinator
 from tests.support.waiting import eventually
 
 TENANT, FABRIC = "team-a", "fabric"
+# Two addresses and three network ids: what is not given back is missed soon.
+OPTIONS: dict[str, object] = {
+    "public_prefixes": ["203.0.113.0/31"],
+    "min_vni": 300,
+    "max_vni": 302,
+    "quarantine_seconds": 0,
+}
 
 
 @dataclass
@@ -66,16 +76,37 @@ class Site:
         )
 
     async def interface(
-        self, name: str, provider_id: str = "", virtual_ip: str = "", prefixes: tuple[str, ...] = ()
+        self,
+        name: str,
+        provider_id: str = "",
+        virtual_ip: str = "",
+        prefixes: tuple[str, ...] = (),
+        ephemeral_prefixes: int = 0,
     ) -> tenant_nic.NetworkInterface:
         nic = tenant_nic.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT))
         nic.spec.network_ref.name = "blue"
         nic.spec.ips.add(value="10.0.0.1")
         nic.spec.provider_id = provider_id
         nic.spec.prefixes.extend(sources_pb2.PrefixSource(value=prefix) for prefix in prefixes)
+        for _ in range(ephemeral_prefixes):
+            spec = nic.spec.prefixes.add().ephemeral.prefix_template.spec
+            spec.ip_family, spec.prefix_length, spec.parent_ref.name = types_pb2.IP_FAMILY_IPV4, 28, "pool"
         if virtual_ip:
             nic.spec.virtual_ip.virtual_ip_ref.name = virtual_ip
         return await self.client.kind(tenant_nic.NetworkInterface).create(nic)
+
+    async def allocated_prefix(self, name: str, text: str, owner: tenant_nic.NetworkInterface | None = None) -> None:
+        prefixes = self.client.kind(prefix_pb2.Prefix)
+        prefix = prefix_pb2.Prefix(metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT))
+        if owner is not None:
+            info, meta = kind_info(owner), owner.metadata
+            prefix.metadata.owner_references.add(
+                api_version=info.api_version, kind=info.kind, name=meta.name, uid=meta.uid, controller=True
+            )
+        prefix.spec.prefix = text
+        prefix = await prefixes.create(prefix)
+        prefix.status.phase = prefix_pb2.PREFIX_PHASE_ALLOCATED
+        await prefixes.update_status(prefix)
 
     # What a machine provider and a node do
 
@@ -134,3 +165,10 @@ def virtual_ip(name: str) -> virtual_ip_pb2.VirtualIP:
 def provider_id(nic: apinet_nic.NetworkInterface) -> str:
     meta = nic.metadata
     return f"ironcore-net://{meta.namespace}/{meta.name}/{nic.spec.node_ref.name}/{meta.uid}"
+
+
+@contextlib.asynccontextmanager
+async def tenant_site(store: Store) -> AsyncIterator[Site]:
+    """A site on a server with the real groups; the bridge runs only where a test starts it."""
+    async with coordinator(store, OPTIONS) as client:
+        yield Site(client, store)

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 from ironcore.apinet.v1 import ip_address_pb2, ip_pb2, network_id_pb2
 from ironcore.apinet.v1 import network_interface_pb2 as apinet_nic
 from ironcore.apinet.v1 import network_pb2 as apinet_network
-from ironcore.ipam.v1 import prefix_pb2
 from ironcore.meta.v1 import meta_pb2, types_pb2
 from ironcore.networking.v1 import network_interface_pb2 as tenant_nic
 from ironcore.networking.v1 import network_pb2 as tenant_network
 from ironcore.networking.v1 import virtual_ip_pb2
 
 from apimachinery.conditions import is_true
-from apimachinery.controller import Controller
 from apimachinery.store import Store
-from ironcore_net_server.apinetlet import controllers
-from tests.support.apinet import coordinator, wait_empty
-from tests.support.apinetlet import FABRIC, TENANT, Site, provider_id, virtual_ip
+from tests.support.apinet import wait_empty
+from tests.support.apinetlet import FABRIC, TENANT, Site, provider_id, tenant_site, virtual_ip
 from tests.support.waiting import eventually, gone
 
 AVAILABLE = tenant_network.NETWORK_STATE_AVAILABLE
 NIC_AVAILABLE = tenant_nic.NETWORK_INTERFACE_STATE_AVAILABLE
 NIC_PENDING = tenant_nic.NETWORK_INTERFACE_STATE_PENDING
-# Two addresses and three network ids: what is not given back is missed soon.
-OPTIONS: dict[str, object] = {
-    "public_prefixes": ["203.0.113.0/31"],
-    "min_vni": 300,
-    "max_vni": 302,
-    "quarantine_seconds": 0,
-}
 
 
 @pytest.fixture
 async def site(store: Store) -> AsyncIterator[Site]:
-    async with coordinator(store, OPTIONS) as client:
-        yield Site(client, store)
+    async with tenant_site(store) as site:
+        yield site
 
 
 async def test_a_network_gets_its_id_and_gives_it_back(site: Site) -> None:
@@ -131,7 +119,7 @@ async def test_one_peering_that_cannot_be_realized_holds_no_other_up(site: Site)
 
 
 async def test_an_exposed_range_is_followed_until_it_is_there(site: Site) -> None:
-    networks, prefixes = site.client.kind(tenant_network.Network), site.client.kind(prefix_pb2.Prefix)
+    networks = site.client.kind(tenant_network.Network)
     async with site.apinetlet():
         green = await site.network("green")
         blue = await site.network("blue", "green")
@@ -143,11 +131,7 @@ async def test_an_exposed_range_is_followed_until_it_is_there(site: Site) -> Non
         target = await site.client.kind(apinet_network.Network).get(FABRIC, blue.metadata.uid)
         assert not target.spec.peerings
 
-        pool = prefix_pb2.Prefix(metadata=meta_pb2.ObjectMeta(name="pool", namespace=TENANT))
-        pool.spec.prefix = "10.9.0.0/24"
-        pool = await prefixes.create(pool)
-        pool.status.phase = prefix_pb2.PREFIX_PHASE_ALLOCATED
-        await prefixes.update_status(pool)
+        await site.allocated_prefix("pool", "10.9.0.0/24")
         await eventually(
             site.client,
             apinet_network.Network,
@@ -285,7 +269,7 @@ async def test_what_went_without_finalizer_while_nobody_looked_is_cleaned_up(sit
         assert await kind.find(TENANT, name) is None
     await networks.create(tenant_network.Network(metadata=meta_pb2.ObjectMeta(name="blue", namespace=TENANT)))
     await site.create_virtual_ip("front")
-    second = await site.interface("vm1", provider_id(made), virtual_ip="front")
+    second = await site.interface("vm1", provider_id(made), virtual_ip="front", prefixes=("10.9.0.0/24",))
     async with site.apinetlet():
         vip = await eventually(site.client, virtual_ip_pb2.VirtualIP, TENANT, "front", lambda vip: bool(vip.status.ip))
         target = await eventually(
@@ -293,10 +277,10 @@ async def test_what_went_without_finalizer_while_nobody_looked_is_cleaned_up(sit
             apinet_nic.NetworkInterface,
             FABRIC,
             "nic-1",
-            lambda nic: [entry.ip for entry in nic.spec.public_ips] == [vip.status.ip] and not nic.spec.prefixes,
+            lambda nic: [entry.ip for entry in nic.spec.public_ips] == [vip.status.ip],
         )
-        assert target.metadata.labels["apinetlet.ironcore.dev/networkinterface-uid"] == second.metadata.uid
         assert second.metadata.uid != first.metadata.uid
+        assert target.metadata.labels["apinetlet.ironcore.dev/networkinterface-uid"] == second.metadata.uid
         await gone(site.client, ip_pb2.IP, FABRIC, first_vip.metadata.uid)
         await gone(site.client, apinet_network.Network, FABRIC, first_network.metadata.uid)
         assert [record.metadata.name for record in await site.client.kind(ip_address_pb2.IPAddress).list()] == [
@@ -321,57 +305,14 @@ async def test_what_somebody_else_manages_is_left_alone(site: Site) -> None:
         await wait_empty(site.store, "/claims/")
 
 
-@contextlib.asynccontextmanager
-async def blind(site: Site) -> AsyncIterator[Controller]:
-    """The controller of interfaces with local copies that stay as they are now, while the world changes."""
-    controller = next(c for c in controllers(site.context()) if c.name == "apinetlet-networkinterfaces")
-    async with contextlib.AsyncExitStack() as stack:
-        for informer in controller.informers:
-            await stack.enter_async_context(informer)
-            await informer.wait_synced()
-    yield controller
-
-
-async def run_once(controller: Controller) -> None:
-    """One run of every key that waits, and of no key that is put off."""
-    task = asyncio.create_task(controller.run())
-    try:
-        async with asyncio.timeout(30):
-            await controller.wait_idle()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_addresses_that_the_local_copy_does_not_show_are_released(site: Site) -> None:
-    """Without its origin nobody would look at the interface again, and the address could never be deleted."""
-    nics = site.client.kind(tenant_nic.NetworkInterface)
+async def test_an_interface_gets_the_ranges_that_were_allocated_for_it(site: Site) -> None:
+    """Not those of a Prefix that merely has the derived name."""
     async with site.apinetlet():
-        address = (await site.virtual_ip("front")).status.ip
         made = await site.fabric_interface("nic-1")
-        await site.interface("vm1", provider_id(made))
-        await eventually(
-            site.client, tenant_nic.NetworkInterface, TENANT, "vm1", lambda nic: nic.status.state == NIC_AVAILABLE
+        nic = await site.interface("vm1", provider_id(made), ephemeral_prefixes=2)
+        await site.allocated_prefix("vm1-pf-0", "10.7.0.0/28")
+        await site.allocated_prefix("vm1-pf-1", "10.8.0.0/28", owner=nic)
+        target = await eventually(
+            site.client, apinet_nic.NetworkInterface, FABRIC, "nic-1", lambda nic: bool(nic.spec.prefixes)
         )
-    await nics.delete(TENANT, "vm1")
-    async with blind(site) as controller:
-        request = apinet_nic.SetPublicIPsRequest(namespace=FABRIC, name="nic-1")
-        request.public_ips.add(name=address, ip_family=types_pb2.IP_FAMILY_IPV4, ip=address)
-        await site.client.kind(apinet_nic.NetworkInterface).invoke("SetPublicIPs", request, apinet_nic.NetworkInterface)
-        await run_once(controller)
-    assert await nics.find(TENANT, "vm1") is None
-    free = await site.client.kind(apinet_nic.NetworkInterface).get(FABRIC, "nic-1")
-    assert not free.metadata.labels and not free.spec.public_ips
-
-
-async def test_of_two_claims_at_the_same_time_one_wins(site: Site) -> None:
-    made = await site.fabric_interface("nic-1")
-    for name in ("vm1", "vm2"):
-        await site.interface(name, provider_id(made), prefixes=(f"10.9.{name[-1]}.0/24",))
-    async with blind(site) as controller:
-        await run_once(controller)
-    owner = await site.client.kind(apinet_nic.NetworkInterface).get(FABRIC, "nic-1")
-    winner = owner.metadata.annotations["apinetlet.ironcore.dev/networkinterface-name"]
-    assert list(owner.spec.prefixes) == [f"10.9.{winner[-1]}.0/24"]
-    states = {nic.metadata.name: nic.status.state for nic in await site.client.kind(tenant_nic.NetworkInterface).list()}
-    assert [name for name, state in states.items() if state == NIC_AVAILABLE] == [winner]
+        assert list(target.spec.prefixes) == ["10.8.0.0/28"]
