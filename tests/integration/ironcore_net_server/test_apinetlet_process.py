@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
 from ironcore.apinet.v1 import ip_address_pb2, ip_pb2, network_id_pb2
+from ironcore.apinet.v1 import network_interface_pb2 as apinet_nic
 from ironcore.apinet.v1 import network_pb2 as apinet_network
 from ironcore.meta.v1 import meta_pb2, types_pb2
-from ironcore.networking.v1 import network_pb2, virtual_ip_pb2
+from ironcore.networking.v1 import network_interface_pb2, network_pb2, virtual_ip_pb2
 
 from apimachinery.client import Client
 from apimachinery.errors import AlreadyExists, ApiError, Unavailable
@@ -85,6 +86,30 @@ def virtual_ip(name: str) -> virtual_ip_pb2.VirtualIP:
     )
 
 
+def fabric_interface(name: str) -> apinet_nic.NetworkInterface:
+    nic = apinet_nic.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=name, namespace=FABRIC))
+    nic.spec.node_ref.name, nic.spec.network_ref.name = "p1.h1", "any"
+    return nic
+
+
+def interface(realized: apinet_nic.NetworkInterface) -> network_interface_pb2.NetworkInterface:
+    """A tenant's interface for one of the fabric; it wants the virtual IP of the same name."""
+    name = realized.metadata.name
+    nic = network_interface_pb2.NetworkInterface(metadata=meta_pb2.ObjectMeta(name=name, namespace=TENANT))
+    nic.spec.network_ref.name = "n0"
+    nic.spec.ips.add(value="10.0.0.1")
+    nic.spec.virtual_ip.virtual_ip_ref.name = name
+    nic.spec.provider_id = f"ironcore-net://{FABRIC}/{name}/p1.h1/{realized.metadata.uid}"
+    return nic
+
+
+def has_addresses(count: int) -> Callable[[Sequence[apinet_nic.NetworkInterface]], bool]:
+    """Condition on the fabric's interfaces: this many have a public address and a tenant, and no others have either."""
+    return lambda found: (
+        sum(bool(nic.spec.public_ips) for nic in found) == sum(bool(nic.metadata.labels) for nic in found) == count
+    )
+
+
 def available(networks: Sequence[network_pb2.Network]) -> int:
     return sum(found.status.state == network_pb2.NETWORK_STATE_AVAILABLE for found in networks)
 
@@ -144,6 +169,22 @@ async def check_agreement(client: Client, store: Store, names: Sequence[str]) ->
     assert claims == sorted([*ids, *given])
 
 
+async def check_interfaces(client: Client, bound: Sequence[str], free: Sequence[str]) -> None:
+    """Bound ones have the virtual IP of their name, on both sides and nowhere else; free ones have nothing left."""
+    vips = {vip.metadata.name: vip for vip in await client.kind(virtual_ip_pb2.VirtualIP).list()}
+    handles = {ip.spec.ip: ip for ip in await client.kind(ip_pb2.IP).list()}
+    nics = {nic.metadata.name: nic for nic in await client.kind(apinet_nic.NetworkInterface).list()}
+    assert nics.keys() == {*bound, *free}
+    for name in bound:
+        assert [entry.ip for entry in nics[name].spec.public_ips] == [vips[name].status.ip]
+        assert handles[vips[name].status.ip].spec.claim_ref.uid == nics[name].metadata.uid
+        assert vips[name].spec.target_ref.name == name
+    for name in free:
+        assert not nics[name].spec.public_ips and not nics[name].metadata.labels
+    claimers = [ip.spec.claim_ref.name for ip in handles.values() if ip.spec.HasField("claim_ref")]
+    assert sorted(claimers) == sorted(bound)
+
+
 async def test_manifests_end_with_addresses_that_survive_a_kill(server: ServerProcess, client: Client) -> None:
     kind = virtual_ip_pb2.VirtualIP
     for obj in parse(MANIFESTS, Scheme.from_packages("ironcore.networking.v1")):
@@ -183,7 +224,9 @@ async def test_many_at_once(client: Client, store: Store) -> None:
 async def test_kills_in_the_middle_of_the_work(server: ServerProcess, client: Client, store: Store) -> None:
     """Killed while it mirrors new objects and again while it cleans up: nothing is lost, doubled or left behind."""
     names = [f"n{number}" for number in range(120)]
-    objects = [*map(network, names), *map(virtual_ip, names)]
+    attached = names[:40]
+    fabric = [await client.kind(apinet_nic.NetworkInterface).create(fabric_interface(name)) for name in attached]
+    objects = [*map(interface, fabric), *map(network, names), *map(virtual_ip, names)]
     creating = asyncio.create_task(create_all(client, objects))
     before = addresses(
         await eventually_all(client, virtual_ip_pb2.VirtualIP, lambda found: len(addresses(found)) >= 20)
@@ -195,17 +238,25 @@ async def test_kills_in_the_middle_of_the_work(server: ServerProcess, client: Cl
     await eventually_all(client, network_pb2.Network, lambda found: available(found) == len(names))
     vips = await eventually_all(client, virtual_ip_pb2.VirtualIP, lambda found: len(addresses(found)) == len(names))
     assert before.items() <= addresses(vips).items()
+    await eventually_all(client, apinet_nic.NetworkInterface, has_addresses(len(attached)))
     await check_agreement(client, store, names)
+    await check_interfaces(client, attached, [])
 
     kept, dropped = names[:20], names[20:]
-    kinds: list[type[Message]] = [network_pb2.Network, virtual_ip_pb2.VirtualIP]
-    deleting = asyncio.gather(*(delete_all(client, kind, dropped) for kind in kinds))
+    # Addresses are in use when their deletion is asked for.
+    wanted: list[tuple[type[Message], Sequence[str]]] = [
+        (virtual_ip_pb2.VirtualIP, dropped),
+        (network_pb2.Network, dropped),
+        (network_interface_pb2.NetworkInterface, attached[20:]),
+    ]
+    deleting = asyncio.gather(*(delete_all(client, kind, names) for kind, names in wanted))
     await eventually_all(client, virtual_ip_pb2.VirtualIP, lambda found: len(found) <= len(names) - 20)
     await server.kill()
     await deleting
     await server.start()
-    for kind in kinds:
-        await delete_all(client, kind, dropped)
-    await eventually_all(client, network_pb2.Network, lambda found: len(found) == len(kept))
-    await eventually_all(client, virtual_ip_pb2.VirtualIP, lambda found: len(found) == len(kept))
+    await asyncio.gather(*(delete_all(client, kind, names) for kind, names in wanted))
+    for kind, _ in wanted:
+        await eventually_all(client, kind, lambda found: len(found) == len(kept))
+    await eventually_all(client, apinet_nic.NetworkInterface, has_addresses(len(kept)))
     await check_agreement(client, store, kept)
+    await check_interfaces(client, kept, attached[20:])
