@@ -145,7 +145,8 @@ TEST(FlowTableThreads, ReadersNeverSeeAForeignProgram) {
     rcu.enter(id);
     FlowPool pool;
     std::mt19937 random(id);
-    for (int step = 0; step < 150000; ++step) {
+    // Until readers had their share as well, however the system schedules.
+    for (int step = 0; step < 150000 || (hits < 20000 && step < 100000000); ++step) {
       const uint32_t n = random() % 2000;
       const FlowKey key = key_of(n, n % 2);
       const uint64_t hash = table.hash(key);
@@ -166,7 +167,7 @@ TEST(FlowTableThreads, ReadersNeverSeeAForeignProgram) {
   stop = true;
   for (auto& thread : readers) thread.join();
   EXPECT_FALSE(wrong);
-  EXPECT_GT(hits, 0u);
+  EXPECT_GE(hits, 20000u);
   EXPECT_LE(table.size(), 2000u);
   uint64_t found = 0;
   for (uint32_t n = 0; n < 2000; ++n) {

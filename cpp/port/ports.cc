@@ -158,6 +158,11 @@ void Ports::configure(Port& port, unsigned workers) {
     if (int error = rte_eth_dev_configure(port.id, 1, 1, &config)) fail(port, "configure", error);
   }
   port.shared_tx_queue = port.tx_queues < workers;
+  // A TAP sends no more than the driver's own MTU, which starts at 1500 whatever the netdev has. A driver that has no
+  // such limit may refuse.
+  const auto mtu = static_cast<uint16_t>(std::min<uint32_t>(port.max_frame - RTE_ETHER_HDR_LEN, UINT16_MAX));
+  if (nic_type_ == NicType::kTap && mtu > device_mtu(port.id) && rte_eth_dev_set_mtu(port.id, mtu) != 0)
+    IRONCORE_LOG(INFO, "port %s: the driver does not take the netdev's MTU of %u", port.netdev_name.c_str(), mtu);
 
   uint16_t rx_descriptors = kRxDescriptors, tx_descriptors = kTxDescriptors;
   if (int error = rte_eth_dev_adjust_nb_rx_tx_desc(port.id, &rx_descriptors, &tx_descriptors))

@@ -85,6 +85,7 @@ TEST(RadixTreeThreads, ReadersAlwaysSeeAConsistentTree) {
   RadixTree<uint32_t, int> tree([&](std::function<void()> action) { reclaimer.defer(std::move(action)); });
   tree.insert(0x0a000000, 8, 8);
   std::atomic<bool> stop{false}, wrong{false};
+  std::atomic<uint64_t> rounds{0};
   std::thread reader([&] {
     rcu.enter(0);
     std::mt19937 random(3);
@@ -95,11 +96,13 @@ TEST(RadixTreeThreads, ReadersAlwaysSeeAConsistentTree) {
         if (!value || (*value != 8 && (*value & 0xffffff) != static_cast<int>((key >> 8 & 0xffff)))) wrong = true;
       }
       rcu.quiescent(0);
+      ++rounds;
     }
     rcu.leave(0);
   });
   std::mt19937 random(4);
-  for (int step = 0; step < 200000; ++step) {
+  // Until the reader had its share as well, however the system schedules.
+  for (int step = 0; step < 200000 || (rounds < 500 && step < 100000000); ++step) {
     const uint32_t third = random() % 4096;
     const uint32_t key = 0x0a000000 | third << 8;
     if (!tree.insert(key, 24, static_cast<int>(third | 1 << 24))) tree.remove(key, 24);
@@ -108,6 +111,7 @@ TEST(RadixTreeThreads, ReadersAlwaysSeeAConsistentTree) {
   stop = true;
   reader.join();
   EXPECT_FALSE(wrong);
+  EXPECT_GE(rounds, 500u);
 }
 
 }  // namespace
