@@ -220,6 +220,23 @@ async def test_a_virtual_ip_is_taken_off_its_interface_before_it_goes(site: Site
         await wait_empty(site.store, "/claims/")
 
 
+async def test_a_virtual_ip_waits_for_a_user_that_is_no_tenants(site: Site) -> None:
+    nics = site.client.kind(apinet_nic.NetworkInterface)
+    async with site.apinetlet():
+        vip = await site.virtual_ip("front")
+        await site.fabric_interface("nic-1")
+        request = apinet_nic.SetPublicIPsRequest(namespace=FABRIC, name="nic-1")
+        request.public_ips.add(name="own", ip_family=types_pb2.IP_FAMILY_IPV4, ip=vip.status.ip)
+        await nics.invoke("SetPublicIPs", request, apinet_nic.NetworkInterface)
+        await site.client.kind(virtual_ip_pb2.VirtualIP).delete(TENANT, "front")
+        assert "networkinterfaces nic-1" in await site.reason(virtual_ip_pb2.VirtualIP, "front", "IpInUse")
+        kept = await site.client.kind(virtual_ip_pb2.VirtualIP).get(TENANT, "front")
+        assert kept.status.ip == vip.status.ip
+        await nics.delete(FABRIC, "nic-1")
+        await gone(site.client, virtual_ip_pb2.VirtualIP, TENANT, "front")
+        await wait_empty(site.store, "/claims/")
+
+
 async def test_a_virtual_ip_moves_between_interfaces_with_its_address(site: Site) -> None:
     nics = site.client.kind(tenant_nic.NetworkInterface)
     async with site.apinetlet():
