@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,19 +15,17 @@ from typing import Any
 import click
 from rich.console import Console
 
+from tests.lab.cleanup import command_line, remove
 from tests.lab.guest import Guest, PingResult
 from tests.lab.machines import TENANT, MachineProvider, Placement
-from tests.lab.namespace import run
 from tests.lab.process import cpu_seconds
+from tests.lab.region import EXAMPLES, GUESTS
 from tests.lab.report import Check, Report
 from tests.lab.stack import Stack
 from tests.lab.topology import GUEST_MTU, Topology
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / ".dev" / "demo"
-EXAMPLES = ROOT / "examples"
-# Guest → number of its hypervisor. vm5 and vm6 are in the network "red" and have the addresses of vm1 and vm3.
-GUESTS = {"vm1": 1, "vm2": 1, "vm3": 2, "vm4": 2, "vm5": 1, "vm6": 2}
 
 Places = dict[str, Placement]
 
@@ -227,38 +224,19 @@ def engine_pid(pid: int) -> int:
     return pid
 
 
-def remove(console: Console) -> None:
+def remove_earlier(console: Console) -> None:
     """Remove an earlier demo: its processes, those in its namespaces, the namespaces, its files."""
     topology = Topology()
     namespaces = [topology.fabric, *(h.namespace for h in topology.hypervisors)]
     namespaces += [topology.guest_namespace(name) for name in GUESTS]
-    present = [namespace for namespace in namespaces if namespace.exists()]
-    pids = {pid for namespace in present for pid in namespace.pids()}
+    saved: dict[str, Any] = {"pids": []}
     state = DIRECTORY / "state.json"
     if state.exists():
-        saved: dict[str, Any] = json.loads(state.read_text())
-        pids |= {pid for pid in saved["pids"] if str(DIRECTORY) in command_line(pid)}
-    for pid in pids:
-        run(["kill", str(pid)], check=False)
-    deadline = time.monotonic() + 15
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for pid in pids:
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
-    for namespace in present:
-        namespace.delete()
-    if present or pids:
-        console.print(f"removed {len(present)} namespaces and {len(pids)} processes")
-    Stack(topology, DIRECTORY).forget()
-
-
-def command_line(pid: int) -> str:
-    """Command line of a process; empty if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
+        saved = json.loads(state.read_text())
+    found, ended = remove(namespaces, [pid for pid in saved["pids"] if str(DIRECTORY) in command_line(pid)])
+    if found or ended:
+        console.print(f"removed {found} namespaces and {ended} processes")
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
 @click.command()
@@ -267,7 +245,7 @@ def command_line(pid: int) -> str:
 def main(action: str, keep: bool) -> None:
     """Run the demo, or remove one that was kept."""
     console = Console(highlight=False)
-    remove(console)
+    remove_earlier(console)
     if action == "down":
         return
     demo = Demo(console)

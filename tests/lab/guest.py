@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.lab.namespace import Namespace, run
 from tests.lab.process import Process
@@ -56,6 +57,10 @@ class Guest:
         self.namespace.exec("ethtool", "-K", DEVICE, "tx", "off", "gro", "off")
         self.namespace.ip("link", "set", DEVICE, "up")
 
+    def unplug(self, host: Namespace, device: str) -> None:
+        """Give the device back to the hypervisor."""
+        self.namespace.ip("link", "set", DEVICE, "netns", host.name, "name", f"{device}g")
+
     def start_dhcp(self) -> None:
         """Start dhcpcd for both families."""
         home = self.directory / "guests" / self.name
@@ -93,13 +98,32 @@ class Guest:
             if not info.get("tentative")
         }
 
+    def has_addresses(self) -> bool:
+        """Whether it has an address beyond its link."""
+        return any(not address.is_link_local for address in self.addresses())
+
     def mtu(self) -> int:
-        return int(json.loads(self.namespace.ip("-j", "link", "show", "dev", DEVICE))[0]["mtu"])
+        return int(self._link()["mtu"])
+
+    def link_index(self) -> int:
+        """Number of its device, which changes if the device is replaced."""
+        return int(self._link()["ifindex"])
+
+    def _link(self) -> dict[str, Any]:
+        links: list[dict[str, Any]] = json.loads(self.namespace.ip("-j", "link", "show", "dev", DEVICE))
+        return links[0]
 
     def ping(self, address: str, *, count: int = 5, interval: float = 0.2, size: int = 56) -> PingResult:
         """Ping and wait for the end."""
         words = ["ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", "1", "-s", str(size), address]
         return parse_ping(self.namespace.exec(*words, check=False, timeout=count * interval + 15))
+
+    def wait_reachable(self, address: str, timeout: float = 20) -> None:
+        """Ping until the first reply."""
+        deadline = time.monotonic() + timeout
+        while self.ping(address, count=1).received == 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} did not reach {address} within {timeout:.0f} s")
 
     def start_ping(self, address: str, *, rate: int) -> BackgroundPing:
         """Ping at a rate (packets/s) until told to stop."""
@@ -153,13 +177,41 @@ class BackgroundPing:
         self._output = output
 
     def stop(self) -> PingResult:
-        """Stop it, giving the last reply its time, and return the totals."""
+        """Stop it after one more answer, if there is any, and return the totals up to the last answered request."""
+        before = self.received()
+        deadline = time.monotonic() + 2
+        while self.received() == before and time.monotonic() < deadline:
+            time.sleep(0.01)
         run(["kill", "-INT", str(self._popen.pid)], check=False)
         self._popen.wait(10)
-        return parse_ping(self._output.read_text())
+        whole = parse_ping(self._output.read_text())
+        answered = self._answered()
+        if len(answered) <= before:
+            return whole
+        # What was sent after the last request that was answered is on its way, not lost.
+        return PingResult(max(answered), len(answered), whole.average_ms)
 
     def received(self) -> int:
-        return self._output.read_text().count("bytes from")
+        """Requests that were answered until now."""
+        return len(self._answered())
+
+    def duplicates(self) -> int:
+        return self._output.read_text().count("(DUP!)")
+
+    def wait_received(self, more: int, timeout: float = 30) -> None:
+        """Wait for so many more answers."""
+        wanted = self.received() + more
+        deadline = time.monotonic() + timeout
+        while (now := self.received()) < wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{now} of {wanted} answers after {timeout:.0f} s\n{self._tail()}")
+            time.sleep(0.05)
+
+    def _answered(self) -> set[int]:
+        return {int(m[1]) for m in re.finditer(r"bytes from .* icmp_seq=(\d+) ", self._output.read_text())}
+
+    def _tail(self) -> str:
+        return "\n".join(self._output.read_text().splitlines()[-5:])
 
     def longest_gap(self) -> float:
         """Longest time between two replies, in seconds."""

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+from pyroute2 import netns
+
+T = TypeVar("T")
+
+_ETH_P_ALL = 3
 
 
 class CommandError(RuntimeError):
@@ -60,6 +69,38 @@ class Namespace:
 
     def sysctl(self, key: str, value: str) -> None:
         self.exec("sysctl", "-q", "-w", f"{key}={value}")
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function inside and return what it returns; sockets that it opens stay inside for good."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                # Concerns this thread alone, which ends here.
+                netns.setns(self.name)
+                results.append(function())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=enter, name=f"in {self.name}")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def packet_socket(self, device: str) -> socket.socket:
+        """A socket that sends and receives whole Ethernet frames on a device; receiving gives up after a second."""
+
+        def bind() -> socket.socket:
+            packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            packets.bind((device, _ETH_P_ALL))
+            packets.settimeout(1)
+            return packets
+
+        return self.call(bind)
 
     def pids(self) -> list[int]:
         """Processes whose network namespace this is."""

@@ -106,6 +106,18 @@ class Process:
         assert self._popen is not None
         self._popen.wait(timeout)
 
+    def log_size(self) -> int:
+        """Length of the log in bytes, for `log_since`."""
+        return self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def log_since(self, start: int = 0) -> str:
+        """What was logged after the log had the given size."""
+        if not self.log_path.exists():
+            return ""
+        with self.log_path.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+
     def log_tail(self, lines: int = 15) -> str:
         if not self.log_path.exists():
             return "(no log)"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
+import re
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.lab.namespace import run
 from tests.lab.pki import Authority, Identity
@@ -16,8 +19,13 @@ from tests.lab.topology import CONTROL_ADDRESS, DEVICES_PER_HYPERVISOR, Hypervis
 API_PORT = 8443
 METALBOND_PORT = 4711
 DPSERVICE_PORT = 1337
+DPSERVICE_METRICS = "127.0.0.1:9064"
 PARTITION = "lab"
 PUBLIC_PREFIX = "203.0.113.0/24"
+# Memory of one engine, in MiB.
+ENGINE_MEMORY = 384
+# What an engine is told, by the command line client's names.
+PROGRAMMED = ("interfaces", "routes", "prefixes")
 
 
 def executable(name: str) -> str:
@@ -31,6 +39,8 @@ class Stack:
     def __init__(self, topology: Topology, directory: Path) -> None:
         self.topology = topology
         self.directory = directory
+        huge = huge_pages_free() >= ENGINE_MEMORY * len(topology.hypervisors) and not os.environ.get("IRONCORE_NO_HUGE")
+        self._memory = ["--socket-mem" if huge else "-m", str(ENGINE_MEMORY), *([] if huge else ["--no-huge"])]
         directory.mkdir(parents=True, exist_ok=True)
         self.api_socket = directory / "api.sock"
         authority = Authority(directory / "pki")
@@ -48,6 +58,10 @@ class Stack:
             self.daemons[name] = Process(
                 f"metalnet-daemon-{name}", self._daemon_command(hypervisor, identity), directory
             )
+
+    def control_processes(self) -> list[Process]:
+        """Those that no packet passes through."""
+        return [self.server, self.metalbond, *self.daemons.values()]
 
     def processes(self) -> Iterator[Process]:
         """All of them, in the order in which they are started."""
@@ -88,16 +102,16 @@ class Stack:
         ]
 
     def _engine_command(self, hypervisor: Hypervisor) -> list[str]:
-        memory = ["--no-huge", "-m", "400"] if os.environ.get("IRONCORE_NO_HUGE") else ["--socket-mem", "384"]
         return [
             *hypervisor.namespace.prefix(),
             executable("dpservice"),
             *("-l", "0,1", "--no-pci", "--no-telemetry", "--file-prefix", f"{self.topology.prefix}-{hypervisor.name}"),
-            *memory,
+            *self._memory,
             *hypervisor.vdevs(),
             "--",
             *("--pf0", "pf0", "--pf1", "pf1", "--vf-pattern", "vf", "--ipv6", hypervisor.underlay_address),
             *("--nic-type", "tap", "--no-offload", "--no-stats", "--enable-ipv6-overlay", "--poll-mode", "adaptive"),
+            *("--metrics-listen", DPSERVICE_METRICS),
             *("--grpc-port", str(DPSERVICE_PORT), "--flow-table-size", "65536", "--log-format", "json"),
             *("--dhcp-mtu", "1500", "--dhcp-dns", "192.0.2.53", "--dhcpv6-dns", "2001:db8::53"),
         ]
@@ -130,10 +144,6 @@ class Stack:
         for process in reversed(list(self.processes())):
             process.stop()
 
-    def forget(self) -> None:
-        """Remove what the processes left on disk."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-
     def ironctl(self, *words: str, text_in: str | None = None, check: bool = True, timeout: float = 60) -> str:
         """Run the command line client against this lab."""
         env = {"IRONCTL_SERVER": f"unix:{self.api_socket}"}
@@ -143,6 +153,31 @@ class Stack:
         """Run the engine's command line client on a hypervisor."""
         return hypervisor.namespace.exec(executable("dpservice-cli"), *words)
 
+    def programmed(self, hypervisor: Hypervisor) -> dict[str, list[str]]:
+        """Everything the engine of a hypervisor has been told, by kind, in an order that does not depend on time."""
+        listings: dict[str, list[str]] = {}
+        for kind in PROGRAMMED:
+            document: dict[str, Any] = json.loads(self.engine_cli(hypervisor, "-o", "json", "list", kind))
+            listings[kind] = sorted(json.dumps(item, sort_keys=True) for item in document["items"])
+        return listings
+
+    def engine_metric(self, hypervisor: Hypervisor, name: str, **labels: str) -> float:
+        """Sum of the samples of one metric that have the labels, as the engine of a hypervisor shows it."""
+
+        def fetch() -> str:
+            with urllib.request.urlopen(f"http://{DPSERVICE_METRICS}/metrics", timeout=10) as page:
+                return str(page.read().decode())
+
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        samples = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", hypervisor.namespace.call(fetch), re.MULTILINE)
+        return sum(float(value) for text, value in samples if set(wanted) <= set(text.split(",")))
+
     def logs(self, names: Sequence[str] = ()) -> dict[str, str]:
         """Last log lines by process name, for an error report."""
         return {p.name: p.log_tail() for p in self.processes() if not names or p.name in names}
+
+
+def huge_pages_free() -> int:
+    """MiB of free 2 MiB pages."""
+    found = re.search(r"^HugePages_Free:\s+(\d+)$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return 2 * int(found[1]) if found else 0
