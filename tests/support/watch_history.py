@@ -5,6 +5,7 @@ A test records the writes that were confirmed and what its watcher received, in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +49,21 @@ class Bookmark:
 @dataclass(frozen=True, slots=True)
 class Reset:
     """The watcher was told that it missed changes; a snapshot has to follow."""
+
+
+async def everybody_confirmed(log: Sequence[Write], since: int, writers: Mapping[str, int]) -> None:
+    """Returns when each writer has a confirmed write after entry ``since`` of the log, or has made all of its writes.
+
+    Until then a writer may still be finding out, from the store's history, which of its unanswered writes happened.
+    writers: how many writes there are to come in all, by the beginning of their keys.
+    """
+
+    def waiting() -> bool:
+        late = {writer for writer in writers if not any(write.key.startswith(writer) for write in log[since:])}
+        return any(sum(write.key.startswith(writer) for write in log) < writers[writer] for writer in late)
+
+    while waiting():  # noqa: ASYNC110 - the writers know nothing of their observer
+        await asyncio.sleep(0.01)
 
 
 Observation = Seen | Snapshot | Bookmark | Reset

@@ -18,7 +18,17 @@ from apimachinery.store import Store, WatchItem
 from tests.support.api import api_server
 from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 from tests.support.faults import Fault, FaultInjector
-from tests.support.watch_history import Bookmark, Observation, Reset, Seen, Snapshot, Write, state_at, violations
+from tests.support.watch_history import (
+    Bookmark,
+    Observation,
+    Reset,
+    Seen,
+    Snapshot,
+    Write,
+    everybody_confirmed,
+    state_at,
+    violations,
+)
 
 CHANGES = 10_000
 WRITERS = 16
@@ -49,7 +59,6 @@ class Watcher:
 
     injector: FaultInjector
     observed: list[Observation] = field(default_factory=list)
-    changes: int = 0
     revision: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     _snapshot: dict[str, tuple[int, bytes]] | None = field(default_factory=dict)
@@ -70,10 +79,9 @@ class Watcher:
                 continue
             deleted = event.type == meta_pb2.EVENT_TYPE_DELETED
             self.observed.append(Seen(meta.resource_version, meta.name, None if deleted else value))
-            self.changes += 1
         if response.HasField("mark"):
             self._take_mark(response.mark)
-        self.injector.consumed(self.changes)
+        self.injector.reached(self.revision)
         self.moved.set()
 
     def _take_mark(self, mark: meta_pb2.WatchMark) -> None:
@@ -130,6 +138,13 @@ async def written(world: World, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def confirmed(world: World) -> None:
+    """Returns when no write is unanswered that was under way before."""
+    async with asyncio.timeout(PATIENCE):
+        writers = {f"w{number}-": CHANGES // WRITERS for number in range(WRITERS)}
+        await everybody_confirmed(world.log, len(world.log), writers)
+
+
 def single_member_faults(world: World) -> Sequence[Fault]:
     (member,) = world.cluster.members
 
@@ -139,14 +154,16 @@ def single_member_faults(world: World) -> Sequence[Fault]:
         await member.ready()
 
     async def compact_consumed() -> None:
-        await world.cluster.compact(world.watcher.revision)
+        revision = world.watcher.revision
+        await confirmed(world)
+        await world.cluster.compact(revision)
 
     async def fall_behind_and_compact() -> None:
         """The server stops reading, loses its stream, and what it missed is forgotten before it reads on."""
         world.store.gate.clear()
         await written(world, len(world.log) + 1500)
         await restart()
-        await written(world, len(world.log) + 100)
+        await confirmed(world)
         await world.cluster.compact(await world.store.current_revision())
         world.store.gate.set()
 
@@ -168,7 +185,9 @@ def leader_faults(world: World) -> Sequence[Fault]:
         await leader.ready()
 
     async def compact_consumed() -> None:
-        await world.cluster.compact(world.watcher.revision)
+        revision = world.watcher.revision
+        await confirmed(world)
+        await world.cluster.compact(revision)
 
     return [
         Fault(1000, "kill the leader, restart it after 300 changes", lose_leader),

@@ -21,6 +21,7 @@ from tests.support.watch_history import (
     Seen,
     Snapshot,
     Write,
+    everybody_confirmed,
     state_at,
     violations,
 )
@@ -39,7 +40,6 @@ class Watcher:
 
     injector: FaultInjector
     observed: list[Observation] = field(default_factory=list)
-    changes: int = 0
     revision: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     moved: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -52,7 +52,7 @@ class Watcher:
         while True:
             page = await store.list(PREFIX)
             state = {item.key: (item.mod_revision, item.value) for item in page.items}
-            await self._record(page.revision, 0, Snapshot(page.revision, state))
+            await self._record(page.revision, Snapshot(page.revision, state))
             async with contextlib.aclosing(store.watch(PREFIX, after_revision=page.revision)) as items:
                 async for item in items:
                     await self.gate.wait()
@@ -64,19 +64,18 @@ class Watcher:
                             Seen(c.item.mod_revision, c.item.key, None if c.deleted else c.item.value)
                             for c in item.changes
                         ]
-                        await self._record(item.revision, len(seen), *seen)
+                        await self._record(item.revision, *seen)
                     else:
-                        await self._record(item.revision, 0, Bookmark(item.revision))
+                        await self._record(item.revision, Bookmark(item.revision))
 
     async def reached(self, revision: int) -> None:
         async with self.moved:
             await self.moved.wait_for(lambda: self.revision >= revision)
 
-    async def _record(self, revision: int, changes: int, *observations: Observation) -> None:
+    async def _record(self, revision: int, *observations: Observation) -> None:
         self.observed += observations
-        self.changes += changes
         self.revision = revision
-        self.injector.consumed(self.changes)
+        self.injector.reached(revision)
         async with self.moved:
             self.moved.notify_all()
 
@@ -124,9 +123,18 @@ async def written(world: World, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def confirmed(world: World) -> None:
+    """Returns when no write is unanswered that was under way before."""
+    async with asyncio.timeout(PATIENCE):
+        writers = {f"{PREFIX}{number}/": CHANGES // WRITERS for number in range(WRITERS)}
+        await everybody_confirmed(world.log, len(world.log), writers)
+
+
 async def compact_consumed(world: World) -> None:
-    """Forgets what the watcher has seen, but for the last changes: unanswered writes are looked for there."""
-    await world.cluster.compact(max(1, world.watcher.revision - 10 * WRITERS))
+    """Forgets what the watcher has seen; unanswered writes are looked for in what came later."""
+    revision = world.watcher.revision
+    await confirmed(world)
+    await world.cluster.compact(revision)
 
 
 def single_member_faults(world: World) -> Sequence[Fault]:
@@ -149,7 +157,7 @@ def single_member_faults(world: World) -> Sequence[Fault]:
         await member.start()
         await member.ready()
         # Writers find out first which of their unanswered writes happened; that needs the history.
-        await written(world, len(world.log) + 100)
+        await confirmed(world)
         await world.cluster.compact(await world.store.current_revision())
         world.watcher.gate.set()
 
