@@ -26,6 +26,7 @@ from apimachinery.errors import ApiError, Conflict, NotFound, Unavailable, from_
 from apimachinery.fencing import HEADER, Fence, current_fence
 from apimachinery.scheme import KindInfo, kind_info
 from apimachinery.tls import ClientTls, Fingerprint, TlsError, fingerprint
+from apimachinery.transport import client_options
 
 _log = structlog.get_logger(__name__)
 
@@ -36,16 +37,8 @@ Labels = meta_pb2.LabelSelector | Mapping[str, str]
 Fields = Mapping[str, str] | Iterable[meta_pb2.FieldRequirement]
 
 MAX_MESSAGE_BYTES = 64 << 20
-# A silent peer is noticed after KEEPALIVE_SECONDS + 10. Servers must accept pings this often (the default of gRPC does
-# not: it ends the connection with "too_many_pings").
-KEEPALIVE_SECONDS = 20
-
 _CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
-    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    *client_options(),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 ]
 

@@ -317,7 +317,7 @@ class Informer(Generic[M]):
         """Watches until cancelled; a lost stream is logged once, retried with back-off, and resumed where it ended."""
         while True:
             retrying = AsyncRetrying(
-                retry=retry_if_exception_type(ApiError), wait=wait_random_exponential(multiplier=0.2, max=3.0)
+                retry=retry_if_exception_type(ApiError), wait=wait_random_exponential(multiplier=0.1, max=1.0)
             )
             async for attempt in retrying:
                 with attempt:

@@ -25,6 +25,7 @@ from apimachinery.resource import ApiGroup
 from apimachinery.resource_server import ResourceServer
 from apimachinery.store import Store
 from apimachinery.tls import ServerTls
+from apimachinery.transport import server_options
 from apimachinery.watch_cache import CacheLimits
 from apimachinery.watch_stream import DEFAULT_TIMING, WatchTiming
 
@@ -36,16 +37,10 @@ MAX_REQUEST_BYTES: Final = 2 << 20
 _REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 _OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    *server_options(),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 10_000),
-    # Clients detect dead connections by pings; the default would end their connections for pinging too often.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # Two servers on one port would share its connections at random.
-    ("grpc.so_reuseport", 0),
 )
 
 

@@ -20,7 +20,20 @@ from dpservice.listen import Address, TlsFiles, server_credentials
 
 _log = structlog.get_logger("grpc")
 
-_KEEPALIVE_MS = 15_000
+_OPTIONS = (
+    # A client that fell silent (frozen, or its host is gone) is let go after at most 14 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Present versions of gRPC go by the second one, a minute by default; older ones by the first.
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.http2.ping_timeout_ms", 4_000),
+    # One that only listens to its client would be allowed two pings and no more.
+    ("grpc.http2.max_pings_without_data", 0),
+    # Clients may ping this often; the default would end their connections for it ("too_many_pings").
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Two processes on one port would share the clients between them without a word.
+    ("grpc.so_reuseport", 0),
+)
 _STOP_GRACE_SECONDS = 2.0
 _Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -35,13 +48,7 @@ class Server:
     def __init__(self, engine: _engine.Engine) -> None:
         self._engine = engine
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="rpc")
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-                # Two processes on one port would share the clients between them without a word.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        self._server = grpc.aio.server(options=_OPTIONS)
         self.health = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from apimachinery.endpoints import Endpoint
 from apimachinery.tls import ServerTls
+from apimachinery.transport import server_options
 
 # Names that may be asked for: the whole process, and what it depends on.
 WHOLE: Final = ""
@@ -36,7 +37,7 @@ async def serve_health(
     if not addresses:
         yield []
         return
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=server_options())
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((health.SERVICE_NAME, reflection.SERVICE_NAME), server)

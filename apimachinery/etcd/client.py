@@ -23,6 +23,7 @@ from tenacity import AsyncRetrying, RetryCallState, stop_after_delay, stop_never
 from apimachinery.etcd.errors import AttemptError, StoreUnavailable, Verdict, classify
 from apimachinery.logs import Outage
 from apimachinery.tls import ClientTls
+from apimachinery.transport import client_options
 
 _log = structlog.get_logger(__name__)
 
@@ -35,17 +36,7 @@ _CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     # The size of answers is bounded by what is asked for; etcd's own client has no limit either.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A member that hangs is noticed by its watches within 13 s. etcd tolerates pings every 5 s and no faster.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    # What present versions of gRPC go by, a minute by default; they ignore the keepalive timeout.
-    ("grpc.http2.ping_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # A restarted member is found again within a second; gRPC's own default grows to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    *client_options(),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )

@@ -12,6 +12,7 @@ import structlog
 from google.protobuf.message import Message
 from ironcore.dpdk.v1 import dpdk_pb2, dpdk_pb2_grpc
 
+from apimachinery.transport import client_options
 from metalnet_daemon.plan.types import (
     Actual,
     CreateInterface,
@@ -33,10 +34,8 @@ from . import convert
 _log = structlog.get_logger(__name__)
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
-    # An engine restarts in well under a second; the host must not wait for gRPC's default of up to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
+    # An engine restarts in well under a second. Other implementations may refuse pings on idle connections.
+    *client_options(reconnect_ms=200, idle_pings=False),
     ("grpc.max_receive_message_length", 256 << 20),
 ]
 _LOST = frozenset(
