@@ -1,7 +1,7 @@
 """Runs the benchmarks one after the other and keeps what they printed under bench/results/.
 
-Each benchmark is a program that prints one JSON document on its standard output; this runner adds where it ran. Numbers worth
-keeping are written into bench/RESULTS.md by hand, with the method.
+Each benchmark is a program that prints one JSON document on its standard output; this runner adds where it ran. What
+is worth keeping is written into bench/RESULTS.md by hand, with the method.
 """
 
 from __future__ import annotations

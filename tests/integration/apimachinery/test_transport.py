@@ -48,11 +48,14 @@ async def test_a_server_notices_a_silent_client(tmp_path: Path) -> None:
 
 async def test_a_store_notices_a_silent_member(tmp_path: Path) -> None:
     """The watch cannot attach at all, which its own limit finds; the connection is given up by the pings."""
-    async with silent_server(tmp_path / "s") as server:
-        async with EtcdClient([f"unix://{tmp_path}/s"], timeout=NOTICED) as client, Store(client) as store:
-            reading = asyncio.create_task(store.current_revision())
-            await asyncio.wait_for(server.abandoned.wait(), NOTICED)
-            reading.cancel()
+    async with (
+        silent_server(tmp_path / "s") as server,
+        EtcdClient([f"unix://{tmp_path}/s"], timeout=NOTICED) as client,
+        Store(client) as store,
+    ):
+        reading = asyncio.create_task(store.current_revision())
+        await asyncio.wait_for(server.abandoned.wait(), NOTICED)
+        reading.cancel()
 
 
 @pytest.mark.parametrize("away", [1.0, 8.0])
