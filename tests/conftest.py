@@ -1,4 +1,4 @@
-"""Property tests have no deadline per example: they share their machine. In continuous integration they repeat exactly."""
+"""Property tests have no deadline: they share their machine. In continuous integration they repeat exactly."""
 
 import os
 
