@@ -55,14 +55,17 @@ _USERS: Final[dict[str, tuple[type[Message], Addresses]]] = {
 }
 
 
+def is_foreign(ref: types_pb2.ClaimReference) -> bool:
+    """True if this server does not know the claimer's kind: only the claimer can tell whether it is there."""
+    return ref.group not in ("", API_GROUP) or ref.resource not in _USERS
+
+
 async def is_used(store: Store, ip: ip_pb2.IP) -> bool:
     """Whether the claimer of an IP exists and has its address. A claim of a vanished claimer is void."""
     if not ip.spec.HasField("claim_ref"):
         return False
-    known = _USERS.get(ip.spec.claim_ref.resource)
-    if known is None or ip.spec.claim_ref.group not in ("", API_GROUP):
-        # Somebody else's kind: only they can tell, so the claim counts.
+    if is_foreign(ip.spec.claim_ref):
         return True
-    message_class, addresses = known
+    message_class, addresses = _USERS[ip.spec.claim_ref.resource]
     claimer = await find_claimer(store, message_class, ip.spec.claim_ref, ip.metadata.namespace)
     return claimer is not None and ip.spec.ip in addresses(claimer)

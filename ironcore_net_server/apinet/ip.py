@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -11,10 +12,13 @@ from ironcore.apinet.v1 import ip_pb2
 from apimachinery.errors import FailedPrecondition, FieldViolation
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks, WritePlan
 from ironcore_net_server.apinet.addresses import PublicAddresses, set_labels
-from ironcore_net_server.apinet.claims import describe, is_used
+from ironcore_net_server.apinet.claims import describe, is_foreign, is_used
 from ironcore_net_server.rules import check_family, family_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+# Uid of the claimer that gives its IP back in the running call: the word of one whose kind only it knows.
+_GIVEN_BACK_BY: ContextVar[str] = ContextVar("given back by", default="")
 
 
 class IPHooks(ResourceHooks[ip_pb2.IP]):
@@ -38,7 +42,9 @@ class IPHooks(ResourceHooks[ip_pb2.IP]):
         if old is None:
             await self._addresses.take_for_ip(plan, obj)
         elif not obj.spec.HasField("claim_ref"):
-            await _require_unused(plan, old, "its claim cannot be dropped")
+            ref = old.spec.claim_ref
+            if not (is_foreign(ref) and _GIVEN_BACK_BY.get() == ref.uid):
+                await _require_unused(plan, old, "its claim cannot be dropped")
         set_labels(obj)
 
     async def release(self, plan: WritePlan, obj: ip_pb2.IP) -> None:
@@ -62,7 +68,11 @@ class IPHooks(ResourceHooks[ip_pb2.IP]):
                 if obj.spec.claim_ref.uid == request.claim_ref.uid:
                     obj.spec.ClearField("claim_ref")
 
-            return await access.mutate(request.namespace, request.name, change)
+            token = _GIVEN_BACK_BY.set(request.claim_ref.uid)
+            try:
+                return await access.mutate(request.namespace, request.name, change)
+            finally:
+                _GIVEN_BACK_BY.reset(token)
 
         return {"Claim": claim, "Release": release}
 

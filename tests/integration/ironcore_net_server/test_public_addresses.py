@@ -240,6 +240,9 @@ async def test_verbs_of_addresses(client: Client) -> None:
     assert (await ips.invoke("Release", other, ip_pb2.IP)).spec.claim_ref.uid == UID
     with pytest.raises(FailedPrecondition):
         await ips.delete("", "front")
+    # Only the claimer knows whether it still uses the address, so its word ends the claim.
+    assert not (await ips.invoke("Release", request, ip_pb2.IP)).spec.HasField("claim_ref")
+    await ips.delete("", "front")
 
 
 async def test_partitions_report_peerings_side_by_side(client: Client) -> None:
