@@ -21,10 +21,15 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import structlog
+
 from metalbond.client import MetalbondClient
 from metalbond.main import run
 from metalbond.server import MetalbondServer
 from metalbond.types import Destination, NextHop
+
+# Standard output is the result's; processes that are forked inherit this.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
 
 VNI = 100
 
