@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ironcore/drop_reason.h"
+#include "ironcore/services.h"
 #include "ironcore/status.h"
 #include "ironcore/types.h"
 
@@ -42,7 +43,12 @@ struct EngineOptions {
   bool enable_ipv6_overlay = false;     // answer and advertise neighbour discovery towards VMs
   unsigned wcmp = 100;                  // percent of flows on PF0, 0..100; 100: PF1 only while PF0 is down
 
-  uint32_t flow_table_size = 1u << 20;  // flow entries (one per direction), 1024..2^28; memory is taken when used
+  FirewallMode firewall = FirewallMode::kEnforce;
+  bool antispoof = true;     // a VM sends only from its own addresses (and MAC, once that is known)
+  bool ipv6_public = false;  // VIP and NAT addresses may be IPv6; off: BAD_IPVER, as clients of the reference expect
+
+  uint32_t flow_table_size = 1u << 20;  // flow entries (two per connection), 1024..2^28; memory is taken when used
+  uint32_t flow_quota = 0;              // connections that one interface may have, 0: no limit but the table
   uint32_t flow_timeout = 30;           // seconds idle, all flows but established TCP, 1..300
   uint32_t max_vnis = 4096;
   uint32_t max_routes_per_vni = 1u << 20;  // per family
@@ -185,6 +191,37 @@ class Engine {
                                        const std::optional<Ipv6Address>& preferred_underlay);
   Status delete_lb_prefix(std::string_view id, const IpPrefix& prefix);
   Result<std::vector<PrefixInfo>> list_lb_prefixes(std::string_view id) const;
+
+  // Public addresses. One VIP and one NAT range per interface and family.
+  Result<Ipv6Address> create_vip(std::string_view id, const IpAddress& vip,
+                                 const std::optional<Ipv6Address>& preferred_underlay);
+  Result<VipInfo> get_vip(std::string_view id) const;  // the IPv4 one if there are two
+  Status delete_vip(std::string_view id);
+  Result<Ipv6Address> create_nat(std::string_view id, const IpAddress& nat_ip, uint16_t min_port, uint16_t max_port,
+                                 const std::optional<Ipv6Address>& preferred_underlay);
+  Result<NatInfo> get_nat(std::string_view id) const;
+  Status delete_nat(std::string_view id);
+  Result<std::vector<LocalNatInfo>> list_local_nats(const IpAddress& nat_ip) const;  // zero: all
+  Status create_neighbor_nat(const NeighborNat& nat);
+  Status delete_neighbor_nat(const IpAddress& nat_ip, uint32_t vni, uint16_t min_port, uint16_t max_port);
+  Result<std::vector<NeighborNat>> list_neighbor_nats(const IpAddress& nat_ip) const;  // zero: all; as created
+
+  // Load balancers.
+  Result<Ipv6Address> create_load_balancer(std::string_view lb_id, uint32_t vni, const IpAddress& ip,
+                                           const std::vector<LoadBalancerPort>& ports,
+                                           const std::optional<Ipv6Address>& preferred_underlay);
+  Result<LoadBalancerInfo> get_load_balancer(std::string_view lb_id) const;
+  std::vector<LoadBalancerInfo> list_load_balancers() const;
+  Status delete_load_balancer(std::string_view lb_id);
+  Status create_load_balancer_target(std::string_view lb_id, const IpAddress& target);
+  Status delete_load_balancer_target(std::string_view lb_id, const IpAddress& target);
+  Result<std::vector<Ipv6Address>> list_load_balancer_targets(std::string_view lb_id) const;  // empty: of all
+
+  // Firewall rules.
+  Status create_firewall_rule(std::string_view id, const FirewallRule& rule);
+  Result<FirewallRuleInfo> get_firewall_rule(std::string_view id, std::string_view rule_id) const;
+  Status delete_firewall_rule(std::string_view id, std::string_view rule_id);
+  Result<std::vector<FirewallRuleInfo>> list_firewall_rules(std::string_view id) const;  // as created
 
   // Routes to other hosts. A list has IPv4 before IPv6; in a family the default route, then by address, the more
   // specific first. VNI 0 lists all VNIs.
