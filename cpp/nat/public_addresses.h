@@ -19,6 +19,8 @@ struct PublicVip {
   uint16_t device = 0;  // DPDK port of the interface
   IpAddress inside;
   Ipv6Address underlay{};
+
+  bool operator==(const PublicVip&) const = default;
 };
 
 // Ports min..max-1 of a NAT address. Local ranges may overlap, ranges of neighbours do not.
@@ -26,10 +28,14 @@ struct LocalRange {
   uint16_t min = 0, max = 0;
   uint16_t device = 0;
   Ipv6Address underlay{};
+
+  bool operator==(const LocalRange&) const = default;
 };
 struct NeighborRange {
   uint16_t min = 0, max = 0;
   Ipv6Address underlay{};
+
+  bool operator==(const NeighborRange&) const = default;
 };
 
 // Never changes once published.
