@@ -1,13 +1,20 @@
 #include "firewall/table.h"
 
+#include <smmintrin.h>
+
 #include <algorithm>
 #include <bit>
+
+#include "firewall/starts.h"
 
 namespace ironcore::firewall {
 namespace {
 
 constexpr size_t kBlock = TableBase::kBlock;
 constexpr size_t kWords = kBlock / 64;
+constexpr size_t kAtOnce = 8;  // blocks whose names one SSE register holds
+
+constexpr size_t stride_for(size_t rules) { return ((rules + kBlock - 1) / kBlock + kAtOnce - 1) / kAtOnce * kAtOnce; }
 
 struct alignas(64) Bits {
   std::array<uint64_t, kWords> words{};
@@ -27,43 +34,31 @@ template <typename Key>
 class Dimension {
  public:
   Dimension() = default;
-  explicit Dimension(std::span<const Range<Key>> ranges) : blocks_((ranges.size() + kBlock - 1) / kBlock) {
-    starts_.reserve(2 * ranges.size() + 1);
-    starts_.push_back(0);
+  explicit Dimension(std::span<const Range<Key>> ranges) : stride_(stride_for(ranges.size())) {
+    std::vector<Key> starts = {0};
+    starts.reserve(2 * ranges.size() + 1);
     for (const Range<Key>& range : ranges) {
-      starts_.push_back(range.from);
-      if (range.to != std::numeric_limits<Key>::max()) starts_.push_back(range.to + 1);
+      starts.push_back(range.from);
+      if (range.to != std::numeric_limits<Key>::max()) starts.push_back(range.to + 1);
     }
-    std::sort(starts_.begin(), starts_.end());
-    starts_.erase(std::unique(starts_.begin(), starts_.end()), starts_.end());
-    starts_.shrink_to_fit();
-    matrix_.resize(starts_.size() * blocks_);
-    for (size_t block = 0; block < blocks_; ++block)
+    std::sort(starts.begin(), starts.end());
+    starts.erase(std::unique(starts.begin(), starts.end()), starts.end());
+    starts_ = Starts<Key>(starts);
+    matrix_.resize(starts.size() * stride_);
+    for (size_t block = 0; block * kBlock < ranges.size(); ++block)
       add_block(block, ranges.subspan(block * kBlock, std::min(kBlock, ranges.size() - block * kBlock)));
     vectors_.shrink_to_fit();
   }
 
-  // Names of the vectors of the key's interval, by block; 0: the empty one.
-  const uint16_t* row(Key key) const { return matrix_.data() + interval(key) * blocks_; }
+  // Names of the vectors of the key's interval, by block; 0: the empty one. Filled up with 0 to a multiple of kAtOnce.
+  const uint16_t* row(Key key) const { return matrix_.data() + starts_.interval(key) * stride_; }
   const Bits& vector(size_t block, uint16_t name) const { return vectors_[first_[block] + name]; }
 
   size_t memory() const {
-    return starts_.capacity() * sizeof(Key) + matrix_.capacity() * sizeof(uint16_t) +
-           vectors_.capacity() * sizeof(Bits);
+    return starts_.memory() + matrix_.capacity() * sizeof(uint16_t) + vectors_.capacity() * sizeof(Bits);
   }
 
  private:
-  // Of the last start that is not above the key. Without branches: the direction of a step cannot be predicted.
-  size_t interval(Key key) const {
-    const Key* low = starts_.data();
-    for (size_t count = starts_.size(); count > 1;) {
-      const size_t half = count / 2;
-      low += low[half] <= key ? half : 0;
-      count -= half;
-    }
-    return static_cast<size_t>(low - starts_.data());
-  }
-
   void add_block(size_t block, std::span<const Range<Key>> ranges) {
     struct Flip {
       size_t interval, bit;
@@ -71,8 +66,8 @@ class Dimension {
     std::vector<Flip> flips;
     flips.reserve(2 * ranges.size());
     for (size_t bit = 0; bit < ranges.size(); ++bit) {
-      flips.push_back({interval(ranges[bit].from), bit});
-      if (const size_t end = interval(ranges[bit].to) + 1; end < starts_.size()) flips.push_back({end, bit});
+      flips.push_back({starts_.interval(ranges[bit].from), bit});
+      if (const size_t end = starts_.interval(ranges[bit].to) + 1; end < starts_.size()) flips.push_back({end, bit});
     }
     std::sort(flips.begin(), flips.end(), [](const Flip& a, const Flip& b) { return a.interval < b.interval; });
     first_.push_back(static_cast<uint32_t>(vectors_.size()));
@@ -88,12 +83,12 @@ class Dimension {
           vectors_.push_back(bits);
         }
       }
-      matrix_[at * blocks_ + block] = name;
+      matrix_[at * stride_ + block] = name;
     }
   }
 
-  size_t blocks_ = 0;
-  std::vector<Key> starts_;       // of the intervals, ascending from 0
+  size_t stride_ = 0;
+  Starts<Key> starts_;
   std::vector<uint16_t> matrix_;  // interval x block
   std::vector<uint32_t> first_;   // of each block's vectors
   std::vector<Bits> vectors_;
@@ -111,29 +106,13 @@ class Table final : public TableBase {
         high_(ranges<uint32_t>(rules, &Point::high)) {}
 
   void find(const Point& point, const uint64_t* live, Best& best) const override {
-    const uint16_t* src = src_.row(static_cast<AddressKey>(point.src));
-    const uint16_t* dst = dst_.row(static_cast<AddressKey>(point.dst));
-    const uint16_t* low = low_.row(point.low);
-    const uint16_t* high = high_.row(point.high);
-    for (size_t block = 0; block * kBlock < orders_.size(); ++block) {
-      if (!src[block] | !dst[block] | !low[block] | !high[block]) continue;
-      if (orders_[block * kBlock] > best.order) return;
-      const Bits& a = src_.vector(block, src[block]);
-      const Bits& b = dst_.vector(block, dst[block]);
-      const Bits& c = low_.vector(block, low[block]);
-      const Bits& d = high_.vector(block, high[block]);
-      Bits left;
-      for (size_t i = 0; i < kWords; ++i) left.words[i] = a.words[i] & b.words[i] & c.words[i] & d.words[i];
-      if (live)
-        for (size_t i = 0; i < kWords; ++i) left.words[i] &= live[block * kWords + i];
-      uint64_t any = 0;
-      for (const uint64_t word : left.words) any |= word;
-      if (!any) continue;
-      size_t word = 0;
-      while (!left.words[word]) ++word;
-      const size_t position = block * kBlock + word * 64 + static_cast<size_t>(std::countr_zero(left.words[word]));
-      if (orders_[position] < best.order) best = {orders_[position], slots_[position]};
-      return;
+    const Rows rows = {src_.row(static_cast<AddressKey>(point.src)), dst_.row(static_cast<AddressKey>(point.dst)),
+                       low_.row(point.low), high_.row(point.high)};
+    for (size_t first = 0; first < orders_.size(); first += kAtOnce * kBlock) {
+      for (uint32_t rest = candidates(rows, first / kBlock); rest; rest &= rest - 1) {
+        const size_t block = first / kBlock + static_cast<size_t>(std::countr_zero(rest)) / 2;
+        if (orders_[block * kBlock] > best.order || find_in(block, rows, live, best)) return;
+      }
     }
   }
 
@@ -150,6 +129,44 @@ class Table final : public TableBase {
     for (const Match& rule : rules)
       ranges.push_back({static_cast<Key>(rule.box.from.*field), static_cast<Key>(rule.box.to.*field)});
     return Dimension<Key>(ranges);
+  }
+
+  struct Rows {
+    const uint16_t *src, *dst, *low, *high;
+  };
+
+  // Which of kAtOnce blocks have rules for the point in every dimension; two bits each, of which the upper one is 0.
+  static uint32_t candidates(const Rows& rows, size_t first) {
+    const auto names = [first](const uint16_t* row) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + first));
+    };
+    const __m128i least = _mm_min_epu16(_mm_min_epu16(names(rows.src), names(rows.dst)),
+                                        _mm_min_epu16(names(rows.low), names(rows.high)));
+    const int empty = _mm_movemask_epi8(_mm_cmpeq_epi16(least, _mm_setzero_si128()));
+    return ~static_cast<uint32_t>(empty) & 0x5555;
+  }
+
+  // True if a rule of the block contains the point: later blocks have no better one.
+  bool find_in(size_t block, const Rows& rows, const uint64_t* live, Best& best) const {
+    const Bits& a = src_.vector(block, rows.src[block]);
+    const Bits& b = dst_.vector(block, rows.dst[block]);
+    const Bits& c = low_.vector(block, rows.low[block]);
+    const Bits& d = high_.vector(block, rows.high[block]);
+    Bits left;
+    uint64_t any = 0;
+    for (size_t i = 0; i < kWords; ++i) {
+      left.words[i] = a.words[i] & b.words[i] & c.words[i] & d.words[i];
+      any |= left.words[i];
+    }
+    if (!any) return false;
+    for (size_t i = 0; i < kWords; ++i) {
+      const uint64_t word = live ? left.words[i] & live[block * kWords + i] : left.words[i];
+      if (!word) continue;
+      const size_t position = block * kBlock + i * 64 + static_cast<size_t>(std::countr_zero(word));
+      if (orders_[position] < best.order) best = {orders_[position], slots_[position]};
+      return true;
+    }
+    return false;
   }
 
   Dimension<AddressKey> src_, dst_;
