@@ -4,9 +4,9 @@
 //  - a tail of at most kTail rules, one by one, and
 //  - two tables (firewall/table.h) of the packet's kind and two of the rules that name no protocol: a large one and one
 //    of younger rules, so that a new rule costs the work of the small one only (firewall/rule_set.h).
-// What a packet costs is therefore bounded by the number of rules whatever they say: per table four searches in sorted
-// bounds, and per 512 rules at most four cache lines. A rule stands in one table only, so the 512s of all tables of one
-// packet together are n/512 + 4.
+// What a packet costs is therefore bounded by the number of rules, whatever they say: per table four searches for its
+// intervals, and per 512 rules at most four cache lines. A rule stands in one table only, so a packet meets n/512 + 4
+// such blocks at most, where n counts removed rules that are still masked, up to a quarter of a table.
 #pragma once
 
 #include <memory>
