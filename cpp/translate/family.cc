@@ -107,18 +107,21 @@ void write_v6(uint8_t* at, const Header& header, const uint8_t* source, const ui
 }
 
 void write_v4(uint8_t* at, const Header& header, const uint8_t* source, const uint8_t* destination) {
-  net::Ipv4 ip{};
-  ip.version_ihl = 0x45;
-  ip.tos = header.traffic_class;
-  ip.total_length = net::swap16(static_cast<uint16_t>(net::kIpv4MinLen + header.payload));
-  ip.id = header.id;
-  ip.fragment = net::swap16(header.fragment);
-  ip.ttl = header.hop_limit;
-  ip.proto = header.proto;
-  ip.src = net::load<uint32_t>(source);
-  ip.dst = net::load<uint32_t>(destination);
-  net::store(at, ip);
-  net::store(at + 10, static_cast<uint16_t>(~net::checksum_sum(at, net::kIpv4MinLen)));
+  // Words in registers: fields that are stored one by one cannot be loaded again as words without waiting for them.
+  const uint32_t total = net::swap16(static_cast<uint16_t>(net::kIpv4MinLen + header.payload));
+  const uint32_t first = 0x45u | uint32_t{header.traffic_class} << 8 | total << 16;
+  const uint32_t second = header.id | uint32_t{net::swap16(header.fragment)} << 16;
+  const uint32_t third = header.hop_limit | uint32_t{header.proto} << 8;
+  const auto from = net::load<uint32_t>(source), to = net::load<uint32_t>(destination);
+  uint64_t sum = uint64_t{first} + second + third + from + to;
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+  const auto checksum = static_cast<uint16_t>(~fold(static_cast<uint32_t>(sum)));
+  net::store(at, first);
+  net::store(at + 4, second);
+  net::store(at + 8, third | uint32_t{checksum} << 16);
+  net::store(at + 12, from);
+  net::store(at + 16, to);
 }
 
 void echo_to_v6(uint8_t* l4, const uint8_t* ends6, size_t length, uint16_t port_delta) {

@@ -254,7 +254,8 @@ Outcome translate_nat64(const Rewrite& rewrite, PacketView& packet, const Embedd
   const size_t length = outer_length + kIcmpHeader + padded + extension.size();
   if (length > packet.length + packet.headroom) return Outcome::kNoHeadroom;
 
-  std::array<uint8_t, kMaxLength> out{};
+  std::array<uint8_t, kMaxLength> out;
+  std::fill_n(out.data(), length, uint8_t{0});
   const uint8_t new_proto = was_v6 ? net::kIcmp : net::kIcmp6;
   const bool towards_vm = !was_v6;
   outer.proto = new_proto;

@@ -137,10 +137,11 @@ struct Transport {
 };
 
 Transport transport_of(const Rewrite& rewrite, const PacketView& packet) {
-  uint16_t ports[2];
-  std::memcpy(ports, packet.ip + packet.l4, sizeof ports);
-  if (rewrite.has_port) ports[rewrite.kind == RewriteKind::kFourToSix] = rewrite.port;
-  return {.ports = net::load<uint32_t>(ports),
+  auto ports = net::load<uint32_t>(packet.ip + packet.l4);
+  if (rewrite.has_port)
+    ports = rewrite.kind == RewriteKind::kFourToSix ? (ports & 0xffff) | uint32_t{rewrite.port} << 16
+                                                    : (ports & 0xffff0000) | rewrite.port;
+  return {.ports = ports,
           .l4_delta = rewrite.l4_delta,
           .has_id = rewrite.has_port,
           .id = rewrite.port,
@@ -150,10 +151,9 @@ Transport transport_of(const Rewrite& rewrite, const PacketView& packet) {
 // Of a virtual service. `before` and `after` are the sums of the addresses.
 Transport transport_of(const PacketView& packet, uint16_t before, uint16_t after, uint16_t source_port,
                        uint16_t destination_port) {
-  const uint16_t ports[2] = {source_port, destination_port};
-  const auto old_ports = net::checksum_sum(packet.ip + packet.l4, 4, before);
-  const auto new_ports = net::checksum_sum(reinterpret_cast<const uint8_t*>(ports), 4, after);
-  return {.ports = net::load<uint32_t>(ports), .l4_delta = delta(old_ports, new_ports)};
+  const auto old_sum = net::checksum_sum(packet.ip + packet.l4, 4, before);
+  const uint16_t new_sum = plus(plus(after, source_port), destination_port);
+  return {.ports = source_port | uint32_t{destination_port} << 16, .l4_delta = delta(old_sum, new_sum)};
 }
 
 void move_start(PacketView& packet, size_t new_l4, const Header& header) {
