@@ -94,6 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint8_t> before = room;
   const PacketView old = view;
   const Outcome outcome = error ? translate_icmp_error(rewrite, view) : apply(rewrite, view);
+  if (outcome == Outcome::kNoHeadroom && (rewrite.kind != RewriteKind::kFourToSix || headroom >= 55)) std::abort();
   if (outcome != Outcome::kOk) {
     if (room != before || view.ip != old.ip || view.length != old.length || view.l4 != old.l4) std::abort();
     return 0;

@@ -12,7 +12,7 @@ namespace ironcore::translate {
 namespace {
 
 constexpr size_t kMaxLength = 1280;  // of a translated error: RFC 4443 section 2.4
-constexpr size_t kMinQuoted = 128;   // RFC 4884: with an extension behind it
+constexpr size_t kMinQuoted = 128;   // RFC 4884: if an extension follows
 
 constexpr uint8_t kUnreachable4 = 3, kTimeExceeded4 = 11, kParameterProblem4 = 12, kFragmentationNeeded4 = 4;
 constexpr uint8_t kUnreachable6 = 1, kTooBig6 = 2, kTimeExceeded6 = 3, kParameterProblem6 = 4;
@@ -242,7 +242,7 @@ Outcome translate_nat64(const Rewrite& rewrite, PacketView& packet, const Embedd
   const size_t quoted = std::min<size_t>(embedded.end - embedded.l4, room - inner_length);
   size_t padded = inner_length + quoted;
   std::span<const uint8_t> extension;
-  if (const size_t old = quoted_length(all, was_v6); old != 0 && kIcmpHeader + old < all.size()) {
+  if (const size_t old = quoted_length(all, was_v6); old >= kMinQuoted && kIcmpHeader + old < all.size()) {
     const auto tail = all.subspan(kIcmpHeader + old);
     const size_t aligned = std::max(kMinQuoted, (padded + unit - 1) / unit * unit);
     if (aligned + tail.size() <= room && aligned / unit <= UINT8_MAX) {

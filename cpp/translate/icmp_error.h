@@ -10,10 +10,12 @@ namespace ironcore::translate {
 // the quoted packet get the rewrite's address and port; a router's source address stays, or gets kNat64Prefix.
 //
 // The quoted packet must be of the flow: find it with parse_embedded(). Its checksums are adjusted as far as they are
-// quoted. NAT64 cuts RFC 4884 extensions off and the message to what must fit (1280 bytes in IPv6, 576 in IPv4).
+// quoted. NAT64 moves RFC 4884 extensions with it, and cuts what exceeds 1280 bytes off, extensions first.
 //
-// kNotTranslatable: not an error that parse_embedded() understands, a fragment, or no such error in the other family.
-// kBadChecksum: of the message or the quoted IPv4 header (RFC 5508 REQ-3). The packet and the view are then unchanged.
+// kNotTranslatable: not an error that parse_embedded() understands, a fragment, sent to somebody else than the source
+// of the quoted packet, or no such error in the other family. kBadChecksum: of the message or the quoted IPv4 header
+// (RFC 5508 REQ-3). The packet and the view are then unchanged. kFourToSix needs at most 55 bytes of headroom, the
+// others none.
 Outcome translate_icmp_error(const Rewrite& rewrite, PacketView& packet);
 
 }  // namespace ironcore::translate

@@ -319,6 +319,14 @@ TEST(IcmpError, Nat64MovesExtensions) {
   expect_translated(from_vm6(), six, four);
 }
 
+// Shorter than RFC 4884 allows: what follows is no extension that a receiver would find.
+TEST(IcmpError, Nat64CutsMalformedExtensions) {
+  Error four = through4(net::kUdp, false), six = through6(net::kUdp, false);
+  four.extension = Bytes(12, 1);
+  four.rest = 13u << 16;  // 52 bytes
+  expect_translated(to_vm6(), four, six);
+}
+
 TEST(IcmpError, Nat64CutsWhatIsTooLong) {
   Error four = through4(net::kUdp, false), six = through6(net::kUdp, false);
   four.quoted.body = six.quoted.body = Bytes(1400, 3);
