@@ -66,8 +66,10 @@ class ServiceSlots {
   // the client no longer holds the slot. Lock-free.
   void touch(uint16_t slot, const Client& client, uint32_t now, bool established);
 
-  bool release(uint16_t slot, const Client& client);  // false: the client does not hold it
-  size_t release_interface(uint16_t vf_port);         // returns how many; holds the lock for a part at a time
+  // For clients that are gone, not for each connection that ends: a full table is searched again after it, and a guest
+  // could have that done per packet. False: the client does not hold the slot.
+  bool release(uint16_t slot, const Client& client);
+  size_t release_interface(uint16_t vf_port);  // returns how many; holds the lock for a part at a time
 
   // Slots that have a client, idle ones included.
   size_t used() const { return used_.load(std::memory_order_relaxed); }
