@@ -84,7 +84,7 @@ struct VmNode {
   VmKey key;
   uint32_t next;
   uint32_t sources;
-  std::atomic<uint32_t> flows;
+  std::atomic<uint32_t> more_flows;  // than one per source
 };
 
 // Keyed by secrets drawn at start: a guest that picks ports and destinations cannot aim at one bucket.
@@ -208,7 +208,7 @@ struct NatPorts::Tables {
       index = vms.nodes.take();
       vms.nodes[index].key = key;
       vms.nodes[index].sources = 0;
-      vms.nodes[index].flows.store(0, std::memory_order_relaxed);
+      vms.nodes[index].more_flows.store(0, std::memory_order_relaxed);
       bucket.push(index);
     }
     ++vms.nodes[index].sources;
@@ -236,6 +236,8 @@ struct NatPorts::Tables {
       node.port = port;
       node.vm = refer_to_vm({node.key.address, node.key.vni, node.key.address_is_v6});
       place.sources.push(place.source);
+    } else {
+      vms.nodes[sources.nodes[place.source].vm].more_flows.fetch_add(1, std::memory_order_relaxed);
     }
     if (!place.destination) {
       place.destination = destinations.nodes.take();
@@ -244,9 +246,7 @@ struct NatPorts::Tables {
       node.used = {};
       place.destinations.push(place.destination);
     }
-    SourceNode& source = sources.nodes[place.source];
-    ++source.flows;
-    vms.nodes[source.vm].flows.fetch_add(1, std::memory_order_relaxed);
+    ++sources.nodes[place.source].flows;
     port_sets.insert(destinations.nodes[place.destination].used, port);
 
     const uint32_t flow = flows.nodes.take();
@@ -274,8 +274,9 @@ struct NatPorts::Tables {
       destinations.nodes.give(place.destination);
     }
     SourceNode& source = sources.nodes[place.source];
-    vms.nodes[source.vm].flows.fetch_sub(1, std::memory_order_relaxed);
-    if (!--source.flows) {
+    if (--source.flows) {
+      vms.nodes[source.vm].more_flows.fetch_sub(1, std::memory_order_relaxed);
+    } else {
       release_vm(source.vm);
       place.sources.unlink(place.source);
       sources.nodes.give(place.source);
@@ -387,7 +388,9 @@ uint64_t NatPorts::flows_of(uint32_t vni, const IpAddress& address) const {
   const VmKey key{address.bytes, vni, address.is_v6};
   const auto bucket = tables_->vms.lock(tables_->hash(key));
   const uint32_t index = bucket.find(key);
-  return index ? tables_->vms.nodes[index].flows.load(std::memory_order_relaxed) : 0;
+  if (!index) return 0;
+  const VmNode& vm = tables_->vms.nodes[index];
+  return uint64_t{vm.sources} + vm.more_flows.load(std::memory_order_relaxed);
 }
 
 // Calls that find the table full count for a moment.
