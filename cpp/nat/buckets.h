@@ -36,7 +36,7 @@ class Locked {
  public:
   Locked(Buckets::Head& head, Pool<Node>& pool) : head_(head), pool_(pool) {
     for (unsigned turn = 0;; ++turn) {
-      first_ = head_.load(std::memory_order_relaxed) & ~kLock;
+      first_ = index_in(head_.load(std::memory_order_relaxed));
       if (head_.compare_exchange_weak(first_, first_ | kLock, std::memory_order_acquire, std::memory_order_relaxed))
         return;
       // A holder that lost its processor needs one to go on.
@@ -46,6 +46,8 @@ class Locked {
   ~Locked() { head_.store(first_, std::memory_order_release); }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
+
+  static uint32_t index_in(uint32_t head) { return head & ~kLock; }
 
   // 0: none.
   template <typename Key>
