@@ -21,7 +21,9 @@ EngineCounters Engine::Impl::counters() const {
     counters.flows_created = stats.flows_created.get();
     counters.flows_redecided = stats.flows_redecided.get();
     counters.flows_expired = stats.flows_expired.get();
+    counters.flows_evicted = stats.flows_evicted.get();
     counters.flow_table_full = stats.flow_table_full.get();
+    counters.firewall_would_drop = stats.firewall_would_drop.get();
     all.workers.push_back(counters);
   }
   std::map<uint16_t, std::string> interface_of;
@@ -52,6 +54,11 @@ EngineCounters Engine::Impl::counters() const {
       {"underlay_addresses", underlay_.size(), underlay_.capacity()},
       {"vnis", vnis_.all().size(), vnis_.capacity()},
       {"routes", routes, 0},
+      {"nat_flows", nat_ports_.size(), nat_ports_.capacity()},
+      {"public_addresses", public_addresses_.size(), public_addresses_.capacity()},
+      {"neighbor_nats", public_addresses_.neighbor_count(), options_.max_neighbor_nats},
+      {"load_balancers", load_balancers_.size(), load_balancers_.capacity()},
+      {"load_balancer_targets", load_balancers_.target_count(), 0},
       {"interfaces", interfaces_.size(), ports_.vm_ports().size()},
       {"packet_buffers", rte_mempool_in_use_count(ports_.pool()), ports_.pool()->size},
   };

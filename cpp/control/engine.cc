@@ -22,7 +22,11 @@ const EngineOptions& checked(const EngineOptions& options) {
   require(options.dhcpv6_dns.size() <= 15, "dhcpv6_dns (at most 15)");
   require(options.wcmp <= 100, "wcmp (0..100)");
   require(options.flow_table_size >= 1024 && options.flow_table_size <= 1u << 28, "flow_table_size (1024..2^28)");
-  require(options.flow_timeout >= 1 && options.flow_timeout <= 300, "flow_timeout (1..300)");
+  const FlowTimeouts& timeouts = options.flow_timeouts;
+  for (const uint32_t seconds :
+       {timeouts.tcp_established, timeouts.tcp_transitory, timeouts.udp, timeouts.icmp, timeouts.other})
+    require(seconds >= 1 && seconds <= 1u << 24, "flow_timeouts (1..2^24)");
+  require(options.max_load_balancers >= 1 && options.max_load_balancers <= 65536, "max_load_balancers (1..65536)");
   require(options.max_vnis >= 1 && options.max_vnis <= 1u << 24, "max_vnis (1..2^24)");
   require(!options.pf0.empty(), "pf0 (a netdev name)");
   require(!options.vf_pattern.empty(), "vf_pattern (part of netdev names)");
@@ -74,21 +78,30 @@ Engine::Impl::Impl(EngineOptions options)
       reclaimer_(rcu_),
       generations_(options_.max_vnis),
       flows_(options_.flow_table_size, rcu_),
+      flow_limits_(options_.flow_timeouts, options_.flow_quota),
+      nat_ports_(options_.max_nat_flows),
       underlay_(reclaimer_, options_.max_underlay_addresses),
       addresses_(options_.underlay, options_.underlay_type_byte, options_.underlay_static, random_word()),
+      public_addresses_([this](std::function<void()> action) { reclaimer_.defer(std::move(action)); },
+                        options_.max_public_addresses, options_.max_neighbor_nats),
+      load_balancers_({options_.max_load_balancers, options_.max_load_balancer_targets, options_.maglev_size}),
+      balancer_slots_(options_.max_load_balancers),
       vnis_(reclaimer_, generations_, options_.max_vnis, options_.max_routes_per_vni),
       shared_{options_,
               ports_,
               flows_,
-              generations_,
-              underlay_,
+              flow_limits_,
+              nat_ports_,
+              {ports_, underlay_, generations_, public_addresses_, balancer_slots_, options_,
+               net::load<uint64_t>(options_.underlay.data()), net::load<uint64_t>(options_.underlay.data() + 8)},
               rcu_,
               clock_,
-              net::load<uint64_t>(options_.underlay.data()),
               host_order(options_.dhcp_dns),
               options_.dhcpv6_dns,
               {}},
       uuid_(random_uuid()) {
+  for (uint32_t slot = options_.max_load_balancers; slot > 0; --slot)
+    free_balancer_slots_.push_back(static_cast<uint16_t>(slot - 1));
   for (unsigned id = 0; id < worker_count_; ++id) workers_.push_back(std::make_unique<Worker>(id, shared_));
   for (auto& worker : workers_) shared_.workers.push_back(worker.get());
   publish_poll_lists();
@@ -102,7 +115,10 @@ Engine::Impl::Impl(EngineOptions options)
 Engine::Impl::~Impl() {
   stop();
   for (auto& worker : workers_) delete worker->poll_list();
-  for (Port* port : ports_.all()) delete port->interface.exchange(nullptr);
+  for (Port* port : ports_.all()) {
+    delete port->interface.exchange(nullptr);
+    delete port->meters.exchange(nullptr);
+  }
   workers_.clear();
   reclaimer_.run_all();
 }
@@ -210,10 +226,68 @@ Result<std::vector<PrefixInfo>> Engine::list_lb_prefixes(std::string_view id) co
   return impl_->list_prefixes(id, UnderlayType::kLbPrefix);
 }
 
+Result<Ipv6Address> Engine::create_vip(std::string_view id, const IpAddress& vip,
+                                       const std::optional<Ipv6Address>& preferred_underlay) {
+  return impl_->create_vip(id, vip, preferred_underlay);
+}
+Result<VipInfo> Engine::get_vip(std::string_view id) const { return impl_->get_vip(id); }
+Status Engine::delete_vip(std::string_view id) { return impl_->delete_vip(id); }
+Result<Ipv6Address> Engine::create_nat(std::string_view id, const IpAddress& nat_ip, uint16_t min_port,
+                                       uint16_t max_port, const std::optional<Ipv6Address>& preferred_underlay) {
+  return impl_->create_nat(id, nat_ip, min_port, max_port, preferred_underlay);
+}
+Result<NatInfo> Engine::get_nat(std::string_view id) const { return impl_->get_nat(id); }
+Status Engine::delete_nat(std::string_view id) { return impl_->delete_nat(id); }
+Result<std::vector<LocalNatInfo>> Engine::list_local_nats(const IpAddress& nat_ip) const {
+  return impl_->list_local_nats(nat_ip);
+}
+Status Engine::create_neighbor_nat(const NeighborNat& nat) { return impl_->create_neighbor_nat(nat); }
+Status Engine::delete_neighbor_nat(const IpAddress& nat_ip, uint32_t vni, uint16_t min_port, uint16_t max_port) {
+  return impl_->delete_neighbor_nat(nat_ip, vni, min_port, max_port);
+}
+Result<std::vector<NeighborNat>> Engine::list_neighbor_nats(const IpAddress& nat_ip) const {
+  return impl_->list_neighbor_nats(nat_ip);
+}
+
+Result<Ipv6Address> Engine::create_load_balancer(std::string_view lb_id, uint32_t vni, const IpAddress& ip,
+                                                 const std::vector<LoadBalancerPort>& ports,
+                                                 const std::optional<Ipv6Address>& preferred_underlay) {
+  return impl_->create_load_balancer(lb_id, vni, ip, ports, preferred_underlay);
+}
+Result<LoadBalancerInfo> Engine::get_load_balancer(std::string_view lb_id) const {
+  return impl_->get_load_balancer(lb_id);
+}
+std::vector<LoadBalancerInfo> Engine::list_load_balancers() const { return impl_->list_load_balancers(); }
+Status Engine::delete_load_balancer(std::string_view lb_id) { return impl_->delete_load_balancer(lb_id); }
+Status Engine::create_load_balancer_target(std::string_view lb_id, const IpAddress& target) {
+  return impl_->create_load_balancer_target(lb_id, target);
+}
+Status Engine::delete_load_balancer_target(std::string_view lb_id, const IpAddress& target) {
+  return impl_->delete_load_balancer_target(lb_id, target);
+}
+Result<std::vector<Ipv6Address>> Engine::list_load_balancer_targets(std::string_view lb_id) const {
+  return impl_->list_load_balancer_targets(lb_id);
+}
+
+Status Engine::create_firewall_rule(std::string_view id, const FirewallRule& rule) {
+  return impl_->create_firewall_rule(id, rule);
+}
+Result<FirewallRuleInfo> Engine::get_firewall_rule(std::string_view id, std::string_view rule_id) const {
+  return impl_->get_firewall_rule(id, rule_id);
+}
+Status Engine::delete_firewall_rule(std::string_view id, std::string_view rule_id) {
+  return impl_->delete_firewall_rule(id, rule_id);
+}
+Result<std::vector<FirewallRuleInfo>> Engine::list_firewall_rules(std::string_view id) const {
+  return impl_->list_firewall_rules(id);
+}
+
 Status Engine::create_route(uint32_t vni, const IpPrefix& prefix, uint32_t nexthop_vni, const IpAddress& nexthop) {
   return impl_->create_route(vni, prefix, nexthop_vni, nexthop);
 }
-Status Engine::delete_route(uint32_t vni, const IpPrefix& prefix) { return impl_->delete_route(vni, prefix); }
+Status Engine::delete_route(uint32_t vni, const IpPrefix& prefix, const std::optional<Ipv6Address>& nexthop) {
+  return impl_->delete_route(vni, prefix, nexthop);
+}
 Result<std::vector<RouteInfo>> Engine::list_routes(uint32_t vni) const { return impl_->list_routes(vni); }
 Result<bool> Engine::check_vni_in_use(uint32_t vni, VniType type) const { return impl_->check_vni_in_use(vni, type); }
 Status Engine::reset_vni(uint32_t vni, VniType type) { return impl_->reset_vni(vni, type); }

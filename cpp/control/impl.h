@@ -10,9 +10,14 @@
 
 #include "core/clock.h"
 #include "core/rcu.h"
+#include "firewall/rule_set.h"
 #include "flow/generation.h"
+#include "flow/limits.h"
 #include "flow/table.h"
 #include "ironcore/engine.h"
+#include "lb/table.h"
+#include "nat/ports.h"
+#include "nat/public_addresses.h"
 #include "port/port.h"
 #include "underlay/registry.h"
 #include "uplink/follower.h"
@@ -34,7 +39,7 @@ class Engine::Impl {
   Result<std::string> initialize();
   std::optional<std::string> check_initialized() const;
   Status create_route(uint32_t vni, const IpPrefix& prefix, uint32_t nexthop_vni, const IpAddress& nexthop);
-  Status delete_route(uint32_t vni, const IpPrefix& prefix);
+  Status delete_route(uint32_t vni, const IpPrefix& prefix, const std::optional<Ipv6Address>& nexthop);
   Result<std::vector<RouteInfo>> list_routes(uint32_t vni) const;
   Result<bool> check_vni_in_use(uint32_t vni, VniType type) const;
   Status reset_vni(uint32_t vni, VniType type);
@@ -54,6 +59,37 @@ class Engine::Impl {
   Status delete_lb_prefix(std::string_view id, const IpPrefix& prefix);
   Result<std::vector<PrefixInfo>> list_prefixes(std::string_view id, UnderlayType type) const;
 
+  // VIP and NAT (public_addresses.cc).
+  Result<Ipv6Address> create_vip(std::string_view id, const IpAddress& vip,
+                                 const std::optional<Ipv6Address>& preferred);
+  Result<VipInfo> get_vip(std::string_view id) const;
+  Status delete_vip(std::string_view id);
+  Result<Ipv6Address> create_nat(std::string_view id, const IpAddress& nat_ip, uint16_t min_port, uint16_t max_port,
+                                 const std::optional<Ipv6Address>& preferred);
+  Result<NatInfo> get_nat(std::string_view id) const;
+  Status delete_nat(std::string_view id);
+  Result<std::vector<LocalNatInfo>> list_local_nats(const IpAddress& nat_ip) const;
+  Status create_neighbor_nat(const NeighborNat& nat);
+  Status delete_neighbor_nat(const IpAddress& nat_ip, uint32_t vni, uint16_t min_port, uint16_t max_port);
+  Result<std::vector<NeighborNat>> list_neighbor_nats(const IpAddress& nat_ip) const;
+
+  // Load balancers (load_balancers.cc).
+  Result<Ipv6Address> create_load_balancer(std::string_view id, uint32_t vni, const IpAddress& ip,
+                                           const std::vector<LoadBalancerPort>& ports,
+                                           const std::optional<Ipv6Address>& preferred);
+  Result<LoadBalancerInfo> get_load_balancer(std::string_view id) const;
+  std::vector<LoadBalancerInfo> list_load_balancers() const;
+  Status delete_load_balancer(std::string_view id);
+  Status create_load_balancer_target(std::string_view id, const IpAddress& target);
+  Status delete_load_balancer_target(std::string_view id, const IpAddress& target);
+  Result<std::vector<Ipv6Address>> list_load_balancer_targets(std::string_view id) const;
+
+  // Firewall (firewall.cc).
+  Status create_firewall_rule(std::string_view id, const FirewallRule& rule);
+  Result<FirewallRuleInfo> get_firewall_rule(std::string_view id, std::string_view rule_id) const;
+  Status delete_firewall_rule(std::string_view id, std::string_view rule_id);
+  Result<std::vector<FirewallRuleInfo>> list_firewall_rules(std::string_view id) const;
+
   // Housekeeping (housekeeping.cc).
   void announce();
   void set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddress>& mac);
@@ -72,12 +108,26 @@ class Engine::Impl {
   void start_ports_only() { ports_.start_uplinks(); }
 
  private:
+  // A public address that stands for an interface.
+  struct PublicRecord {
+    IpAddress address;
+    Ipv6Address underlay{};
+    uint16_t min_port = 0, max_port = 0;
+  };
   struct Interface {
+    Interface(const CreateInterfaceRequest& wanted, Port* device, Vni* network, uint64_t number,
+              const Ipv6Address& address)
+        : request(wanted), port(device), vni(network), instance(number), underlay(address) {}
+
     CreateInterfaceRequest request;
     Port* port;
     Vni* vni;
     uint64_t instance;
     Ipv6Address underlay;
+    std::optional<PublicRecord> vip[2], nat[2];  // IPv4, IPv6
+    RuleSet rules;
+    std::shared_ptr<const Classifier> classifier;
+    std::shared_ptr<RuleHits> rule_hits;
   };
 
   // A control call: exclusive, and first lets go of what earlier calls replaced.
@@ -87,7 +137,15 @@ class Engine::Impl {
   Interface* find(std::string_view id);
   InterfaceInfo describe(const Interface& interface) const;
   Status check(const CreateInterfaceRequest& request) const;
-  Status apply_meter(const CreateInterfaceRequest& request) const;
+  Status check_meter(const CreateInterfaceRequest& request) const;
+  bool metered(const CreateInterfaceRequest& request) const;
+  void publish_meters(const Interface& interface);
+  void remove_public_addresses(Interface& interface);
+  void release_vni(Vni& vni);
+  static std::optional<IpAddress> inside_address(const Interface& interface, bool is_v6);
+  static UnderlayObject public_object(UnderlayType type, const Interface& interface, const IpAddress& address);
+  bool family_allowed(const IpAddress& address) const { return !address.is_v6 || options_.ipv6_public; }
+  void publish_balancer(uint16_t slot, const LoadBalancerChange& change);
   void publish(const Interface& interface);  // its view, as the tables are now
   void withdraw(Port& port);
   void publish_poll_lists();
@@ -108,8 +166,13 @@ class Engine::Impl {
   Clock clock_;
   Generations generations_;
   FlowTable flows_;
+  FlowLimits flow_limits_;
+  NatPorts nat_ports_;
   UnderlayRegistry underlay_;
   UnderlayAddresses addresses_;
+  PublicAddresses public_addresses_;
+  LoadBalancerTable load_balancers_;
+  LoadBalancerSlots balancer_slots_;
   VniTable vnis_;
   WorkerShared shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -117,6 +180,8 @@ class Engine::Impl {
   mutable std::mutex mutex_;
   std::map<std::string, Interface, std::less<>> interfaces_;
   uint64_t last_instance_ = 0;
+  std::vector<uint16_t> free_balancer_slots_;
+  std::map<std::string, uint16_t, std::less<>> balancer_slot_;  // by id
   const std::string uuid_;
   bool initialized_ = false;
 

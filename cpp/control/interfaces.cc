@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "control/impl.h"
+#include "control/rollback.h"
 #include "core/log.h"
 
 namespace ironcore {
@@ -15,19 +16,6 @@ IpPrefix host_route(const Ipv6Address& address) { return {IpAddress::v6(address)
 bool id_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
 }
-
-// Steps taken back in reverse order unless the whole succeeds.
-class Rollback {
- public:
-  ~Rollback() {
-    for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) (*undo)();
-  }
-  void add(std::function<void()> undo) { undo_.push_back(std::move(undo)); }
-  void commit() { undo_.clear(); }
-
- private:
-  std::vector<std::function<void()>> undo_;
-};
 
 }  // namespace
 
@@ -51,10 +39,29 @@ Status Engine::Impl::check(const CreateInterfaceRequest& request) const {
   return valid ? Status::OK : Status::BAD_REQUEST;
 }
 
-// Rate limits are the NIC's work; a software device takes them without effect and reports none.
-Status Engine::Impl::apply_meter(const CreateInterfaceRequest& request) const {
-  const bool limited = request.total_meter_rate != 0 || request.public_meter_rate != 0;
-  return limited && options_.nic_type == NicType::kMellanox ? Status::PORT_METER : Status::OK;
+// Rates are limited in software; where clients expect a software device to ignore them, it does and reports none.
+bool Engine::Impl::metered(const CreateInterfaceRequest& request) const {
+  return (request.total_meter_rate || request.public_meter_rate) &&
+         (options_.nic_type != NicType::kTap || options_.meter_software_devices);
+}
+
+Status Engine::Impl::check_meter(const CreateInterfaceRequest& request) const {
+  if (!metered(request)) return Status::OK;
+  const uint64_t total = request.total_meter_rate, public_rate = request.public_meter_rate;
+  const bool valid = total <= kMaxMeterRate && public_rate <= kMaxMeterRate && (total == 0 || public_rate <= total);
+  return valid ? Status::OK : Status::PORT_METER;
+}
+
+void Engine::Impl::publish_meters(const Interface& interface) {
+  PortMeters* meters = nullptr;
+  if (metered(interface.request)) {
+    const auto of_rate = [](uint64_t rate, MeterBurst (*burst)(uint64_t)) {
+      return rate ? Meter(rate, burst(rate), rte_get_tsc_hz()) : Meter();
+    };
+    meters = new PortMeters{of_rate(interface.request.total_meter_rate, total_meter_burst),
+                            of_rate(interface.request.public_meter_rate, public_meter_burst)};
+  }
+  reclaimer_.retire(interface.port->meters.exchange(meters, std::memory_order_acq_rel));
 }
 
 Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfaceRequest& request) {
@@ -75,9 +82,9 @@ Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfac
 
   Vni* vni = vnis_.acquire(request.vni);
   if (!vni) return Status::VNI_INIT4;
-  rollback.add([&] { vnis_.release(*vni); });
+  rollback.add([&] { release_vni(*vni); });
 
-  const Route route{true, port->id, 0, {}};
+  const Route route = Route::to_port(port->id);
   if (request.ipv4 != Ipv4Address{}) {
     if (const Status status = vni->routes.add(host_route(request.ipv4), route); status != Status::OK) return status;
     rollback.add([&] { vni->routes.remove(host_route(request.ipv4)); });
@@ -86,15 +93,16 @@ Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfac
     if (const Status status = vni->routes.add(host_route(request.ipv6), route); status != Status::OK) return status;
     rollback.add([&] { vni->routes.remove(host_route(request.ipv6)); });
   }
-  if (const Status status = apply_meter(request); status != Status::OK) return status;
+  if (const Status status = check_meter(request); status != Status::OK) return status;
   if (!ports_.start(*port)) return Status::PORT_START;
   port->stop_pending = false;
   rollback.commit();
 
   // The last MAC seen on this device is the best guess; the VM teaches its own with its first ARP packet.
   port->peer.store(port->peer.load() & ~AtomicMac::kKnown);
-  const auto [added, unused] =
-      interfaces_.emplace(request.id, Interface{request, port, vni, ++last_instance_, underlay});
+  const auto [added, unused] = interfaces_.try_emplace(request.id, request, port, vni, ++last_instance_, underlay);
+  flow_limits_.set_instance(port->id, last_instance_);
+  publish_meters(added->second);
   publish(added->second);
   publish_poll_lists();
   return CreateInterfaceReply{underlay, port->netdev_name};
@@ -104,15 +112,17 @@ Status Engine::Impl::delete_interface(std::string_view id) {
   Call call(*this);
   const auto found = interfaces_.find(id);
   if (found == interfaces_.end()) return Status::NOT_FOUND;
-  const Interface& interface = found->second;
+  Interface& interface = found->second;
   Vni& vni = *interface.vni;
   withdraw(*interface.port);
+  flow_limits_.set_instance(interface.port->id, 0);
+  remove_public_addresses(interface);
   publish_poll_lists();
   underlay_.erase({UnderlayType::kInterface, interface.port->id, vni.number, {}});
   if (interface.request.ipv4 != Ipv4Address{}) vni.routes.remove(host_route(interface.request.ipv4));
   if (interface.request.ipv6 != Ipv6Address{}) vni.routes.remove(host_route(interface.request.ipv6));
   generations_.vni_changed(vni.slot);
-  vnis_.release(vni);
+  release_vni(vni);
   stop_when_unused(*interface.port);
   interfaces_.erase(found);
   return Status::OK;
@@ -149,6 +159,10 @@ InterfaceInfo Engine::Impl::describe(const Interface& interface) const {
   const uint64_t vm_mac = interface.port->peer.load();
   info.vm_mac = AtomicMac::unpack(vm_mac);
   info.vm_mac_learned = (vm_mac & AtomicMac::kKnown) != 0;
+  if (metered(interface.request)) {
+    info.total_meter_rate = interface.request.total_meter_rate;
+    info.public_meter_rate = interface.request.public_meter_rate;
+  }
   return info;
 }
 
@@ -166,13 +180,33 @@ void Engine::Impl::publish(const Interface& interface) {
   for (const UnderlayType type : {UnderlayType::kPrefix, UnderlayType::kLbPrefix})
     for (const auto& [object, address] : underlay_.objects(type, interface.port->id))
       if (object.vni == interface.vni->number && RouteTable::valid_length(object.prefix))
-        view->prefixes.push_back({RouteTable::masked(object.prefix), underlay_low(address)});
+        view->prefixes.push_back(
+            {RouteTable::masked(object.prefix), underlay_low(address), type == UnderlayType::kLbPrefix});
+  const auto source = [](const std::optional<PublicRecord>& record) -> std::optional<PublicSource> {
+    if (!record) return std::nullopt;
+    return PublicSource{record->address, underlay_low(record->underlay), record->min_port, record->max_port};
+  };
+  view->vip4 = source(interface.vip[0]);
+  view->vip6 = source(interface.vip[1]);
+  view->nat4 = source(interface.nat[0]);
+  view->nat6 = source(interface.nat[1]);
+  view->firewall = interface.classifier;
+  view->rule_hits = interface.rule_hits;
+  view->total_meter = metered(interface.request) && interface.request.total_meter_rate;
+  view->public_meter = metered(interface.request) && interface.request.public_meter_rate;
   reclaimer_.retire(interface.port->interface.exchange(view.release(), std::memory_order_acq_rel));
   generations_.vni_changed(interface.vni->slot);
 }
 
 void Engine::Impl::withdraw(Port& port) {
   reclaimer_.retire(port.interface.exchange(nullptr, std::memory_order_acq_rel));
+  reclaimer_.retire(port.meters.exchange(nullptr, std::memory_order_acq_rel));
+}
+
+// The last user's network takes its public addresses along.
+void Engine::Impl::release_vni(Vni& vni) {
+  if (vni.references == 1) public_addresses_.purge_vni(vni.number);
+  vnis_.release(vni);
 }
 
 // Workers may be inside a burst of this device: it stops once all of them have gone on, in a later call or

@@ -16,7 +16,7 @@ Result<Ipv6Address> Engine::Impl::create_prefix(std::string_view id, const IpPre
   Interface* interface = find(id);
   if (!interface) return Status::NO_VM;
   Vni& vni = *interface->vni;
-  if (const Status status = vni.routes.add(prefix, {true, interface->port->id, 0, {}}); status != Status::OK)
+  if (const Status status = vni.routes.add(prefix, Route::to_port(interface->port->id)); status != Status::OK)
     return status;
   const Ipv6Address address = preferred ? *preferred : addresses_.generate(UnderlayType::kPrefix);
   if (!underlay_.insert(address, object_of(UnderlayType::kPrefix, *interface->port, vni.number, prefix))) {

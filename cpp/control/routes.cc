@@ -17,6 +17,7 @@ void route_changed(Generations& generations, const Vni& vni, const IpPrefix& pre
 
 Result<std::string> Engine::Impl::initialize() {
   Call call(*this);
+  public_addresses_.purge_neighbors();
   for (const auto& [number, vni] : vnis_.all()) reset_routes(*vni);
   if (!initialized_) short_announcements_left_ = 5;
   initialized_ = true;
@@ -40,21 +41,24 @@ Status Engine::Impl::create_route(uint32_t vni_number, const IpPrefix& prefix, u
   if (!nexthop.is_v6) return Status::BAD_IPVER;
   Vni* vni = vnis_.find(vni_number);
   if (!vni) return Status::NO_VNI;
-  const Status status = vni->routes.add(prefix, {false, 0, nexthop_vni, nexthop.bytes});
+  Status status = vni->routes.add(prefix, Route::to_host({nexthop_vni, nexthop.bytes}));
+  if (status == Status::ROUTE_EXISTS && options_.multipath)
+    status = vni->routes.add_nexthop(prefix, {nexthop_vni, nexthop.bytes});
   if (status == Status::OK) route_changed(generations_, *vni, prefix);
   return status;
 }
 
-Status Engine::Impl::delete_route(uint32_t vni_number, const IpPrefix& prefix) {
+Status Engine::Impl::delete_route(uint32_t vni_number, const IpPrefix& prefix,
+                                  const std::optional<Ipv6Address>& nexthop) {
   Call call(*this);
   Vni* vni = vnis_.find(vni_number);
   if (!vni) return Status::NO_VNI;
   const Route* route = vni->routes.find(prefix);
   if (!route) return Status::ROUTE_NOT_FOUND;
   if (route->local) return Status::ROUTE_BAD_PORT;
-  vni->routes.remove(prefix);
-  route_changed(generations_, *vni, prefix);
-  return Status::OK;
+  const Status status = nexthop ? vni->routes.remove_nexthop(prefix, *nexthop) : vni->routes.remove(prefix);
+  if (status == Status::OK) route_changed(generations_, *vni, prefix);
+  return status;
 }
 
 Result<std::vector<RouteInfo>> Engine::Impl::list_routes(uint32_t vni_number) const {

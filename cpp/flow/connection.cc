@@ -46,14 +46,14 @@ void track_tcp(const FlowTable& table, FlowEntry& entry, uint8_t tcp_flags) {
   }
 }
 
-Tick remaining_lifetime(const FlowTable& table, const FlowEntry& entry, Tick now, uint32_t idle_timeout) {
+Tick remaining_lifetime(const FlowTable& table, const FlowEntry& entry, Tick now, const FlowLimits& limits) {
+  if (limits.is_over(entry.owner)) return 0;
   // Signed: another worker may have used the entry after `now` was read.
   int32_t idle = static_cast<int32_t>(now - entry.last_used.load(std::memory_order_relaxed));
   if (const FlowEntry* peer = table.get(entry.peer()))
     idle = std::min(idle, static_cast<int32_t>(now - peer->last_used.load(std::memory_order_relaxed)));
   const bool established = entry.tcp_established.load(std::memory_order_relaxed);
-  const auto timeout = static_cast<int32_t>(
-      (established ? std::max(kTcpEstablishedTimeout, idle_timeout) : idle_timeout) * kTicksPerSecond);
+  const auto timeout = static_cast<int32_t>(limits.idle_timeout(entry.owner, established) * kTicksPerSecond);
   return idle >= timeout ? 0 : static_cast<Tick>(timeout - std::max(idle, 0));
 }
 

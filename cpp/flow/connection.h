@@ -1,12 +1,11 @@
 // The two directions of a connection: which entries belong together, TCP tracking, idle time.
 #pragma once
 
+#include "flow/limits.h"
 #include "flow/table.h"
 #include "flow/tcp_state.h"
 
 namespace ironcore {
-
-inline constexpr uint32_t kTcpEstablishedTimeout = 86400;  // seconds
 
 // Makes `reply`, the newer entry, the opposite direction of `original`.
 void link_directions(const FlowTable& table, FlowEntry& original, FlowEntry& reply);
@@ -22,7 +21,7 @@ inline bool tcp_needs_tracking(const FlowEntry& entry, uint8_t tcp_flags) {
   return (tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) || !entry.tcp_established.load(std::memory_order_relaxed);
 }
 
-// Ticks until the connection expires if nothing more is seen; 0: it is over. `idle_timeout` in seconds.
-Tick remaining_lifetime(const FlowTable& table, const FlowEntry& entry, Tick now, uint32_t idle_timeout);
+// Ticks until the connection expires if nothing more is seen; 0: it is over.
+Tick remaining_lifetime(const FlowTable& table, const FlowEntry& entry, Tick now, const FlowLimits& limits);
 
 }  // namespace ironcore

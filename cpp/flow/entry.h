@@ -1,4 +1,5 @@
-// One direction of a flow: two cache lines. The first decides whether the entry applies, the second what it does.
+// One direction of a connection: three cache lines. The first decides whether the entry applies, the second what it
+// does; the third is for rewriting flows and for the slow path.
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include "core/counter.h"
 #include "flow/program.h"
 #include "net/flow_key.h"
+#include "translate/rewrite.h"
 
 namespace ironcore {
 
@@ -18,7 +20,31 @@ struct FlowRef {
   uint32_t sequence = 0;
 };
 
-// Key and program never change once the entry can be found. To change them, a new entry takes its place and the old one
+// Which idle time applies.
+enum class TimeoutClass : uint8_t { kTcp, kUdp, kIcmp, kOther, kFragment };
+inline constexpr size_t kTimeoutClasses = 5;
+
+// What the slow path has to know of a connection; the same in both of its directions.
+struct FlowOwner {
+  uint32_t vni = 0;
+  uint32_t instance = 0;  // low half of the instance number of the interface that the connection counts for
+  uint16_t port = 0;      // and its DPDK port
+  TimeoutClass timeout = TimeoutClass::kOther;
+  bool nat = false;  // the original direction holds a NAT port: its rewrite's
+
+  bool operator==(const FlowOwner&) const = default;
+};
+
+// Fixed once the entry can be found.
+struct FlowContent {
+  FlowProgram program{};
+  translate::Rewrite rewrite{};
+  FlowOwner owner{};
+
+  bool operator==(const FlowContent&) const = default;
+};
+
+// Key and content never change once the entry can be found. To change them, a new entry takes its place and the old one
 // is reused only after a grace period, so that no worker can execute a mixture of both.
 struct alignas(64) FlowEntry {
   // Line 1.
@@ -26,7 +52,7 @@ struct alignas(64) FlowEntry {
   std::atomic<uint32_t> generation;        // of the tables when the program was decided
   std::atomic<uint32_t> generation_index;  // which generation counter that was
   std::atomic<uint32_t> sequence;          // grows when the entry is freed
-  std::atomic<uint32_t> peer_index;        // opposite direction, 0: not seen
+  std::atomic<uint32_t> peer_index;        // opposite direction, 0: none
 
   // Line 2.
   FlowProgram program;
@@ -38,10 +64,15 @@ struct alignas(64) FlowEntry {
   Counter packets;
   Counter bytes;  // of frames as received
 
+  // Line 3.
+  translate::Rewrite rewrite;
+  FlowOwner owner;
+  Tick created;
+
   FlowRef peer() const {
     return {peer_index.load(std::memory_order_relaxed), peer_sequence.load(std::memory_order_relaxed)};
   }
 };
-static_assert(sizeof(FlowEntry) == 128 && offsetof(FlowEntry, program) == 64);
+static_assert(sizeof(FlowEntry) == 192 && offsetof(FlowEntry, program) == 64 && offsetof(FlowEntry, rewrite) == 128);
 
 }  // namespace ironcore

@@ -107,14 +107,17 @@ FlowEntry* FlowTable::find(const FlowKey& key, uint64_t hash) const {
   return find_in(buckets_[secondary_of(hash)], key, tag);
 }
 
-FlowTable::Insertion FlowTable::insert(FlowPool& pool, const FlowKey& key, uint64_t hash, const FlowProgram& program,
+FlowTable::Insertion FlowTable::insert(FlowPool& pool, const FlowKey& key, uint64_t hash, const FlowContent& content,
                                        const Start& start, FlowRef replace) {
   const uint32_t index = take_index(pool);
   if (!index) return {nullptr, false};
   // Nobody can see the entry yet: fill it before it is published.
   FlowEntry& entry = entries_[index];
   entry.key = key;
-  entry.program = program;
+  entry.program = content.program;
+  entry.rewrite = content.rewrite;
+  entry.owner = content.owner;
+  entry.created = start.now;
   entry.generation_index.store(start.generation_index, std::memory_order_relaxed);
   entry.generation.store(start.generation, std::memory_order_relaxed);
   entry.last_used.store(start.now, std::memory_order_relaxed);

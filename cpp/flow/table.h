@@ -46,7 +46,7 @@ class FlowPool {
 
 class FlowTable {
  public:
-  // `capacity` entries of 128 bytes and half as many buckets of 64; the memory is taken from the system when touched.
+  // `capacity` entries of 192 bytes and half as many buckets of 64; the memory is taken from the system when touched.
   FlowTable(uint32_t capacity, Rcu& rcu);
   ~FlowTable();
   FlowTable(const FlowTable&) = delete;
@@ -76,7 +76,7 @@ class FlowTable {
 
   FlowEntry* find(const FlowKey& key, uint64_t hash) const;
 
-  // What a new entry starts with, besides key and program.
+  // What a new entry starts with, besides key and content.
   struct Start {
     uint32_t generation_index, generation;
     Tick now;
@@ -86,7 +86,7 @@ class FlowTable {
     bool created;
   };
   // Adds an entry, or replaces the present one of that key if `replace` is its reference.
-  Insertion insert(FlowPool& pool, const FlowKey& key, uint64_t hash, const FlowProgram& program, const Start& start,
+  Insertion insert(FlowPool& pool, const FlowKey& key, uint64_t hash, const FlowContent& content, const Start& start,
                    FlowRef replace = {});
 
   // Removes the entry if it still has that sequence number; its memory is reused after a grace period.

@@ -27,10 +27,10 @@ FlowKey key_of(uint32_t n, bool v6 = false) {
   return key;
 }
 
-FlowProgram program_of(uint32_t n) {
-  FlowProgram program{};
-  program.outer_src_low = n;
-  return program;
+FlowContent program_of(uint32_t n) {
+  FlowContent content;
+  content.program.outer_src_low = n;
+  return content;
 }
 
 constexpr FlowTable::Start kStart{0, 0, 0};

@@ -2,6 +2,7 @@
 
 #include <rte_jhash.h>
 
+#include <array>
 #include <utility>
 
 namespace ironcore {
@@ -34,7 +35,39 @@ FlowKey reversed(const FlowKey& key) {
   return reply;
 }
 
-uint32_t reference_flow_hash(const FlowKey& key, uint32_t vni) {
+IpAddress source_of(const FlowKey& key) {
+  IpAddress address;
+  address.is_v6 = key.is_v6();
+  key.is_v6() ? net::store(address.bytes.data(), net::load<std::array<uint8_t, 16>>(key.src6))
+              : net::store(address.bytes.data(), key.src4);
+  return address;
+}
+
+IpAddress destination_of(const FlowKey& key) {
+  IpAddress address;
+  address.is_v6 = key.is_v6();
+  key.is_v6() ? net::store(address.bytes.data(), net::load<std::array<uint8_t, 16>>(key.dst6))
+              : net::store(address.bytes.data(), key.dst4);
+  return address;
+}
+
+void set_source(FlowKey& key, const IpAddress& address) {
+  if (key.is_v6()) {
+    std::memcpy(key.src6, address.bytes.data(), 16);
+  } else {
+    key.src4 = net::load<uint32_t>(address.bytes.data());
+  }
+}
+
+void set_destination(FlowKey& key, const IpAddress& address) {
+  if (key.is_v6()) {
+    std::memcpy(key.dst6, address.bytes.data(), 16);
+  } else {
+    key.dst4 = net::load<uint32_t>(address.bytes.data());
+  }
+}
+
+uint32_t reference_flow_hash(const FlowKey& key, uint32_t vni, uint8_t translation_class) {
   struct __attribute__((packed)) {
     uint8_t dst[16];
     uint8_t dst_is_v6;
@@ -56,6 +89,7 @@ uint32_t reference_flow_hash(const FlowKey& key, uint32_t vni) {
   }
   layout.dst_is_v6 = layout.src_is_v6 = key.is_v6();
   layout.proto = key.proto;
+  layout.translation_class = translation_class;
   layout.dst_port = net::swap16(key.dst_port);
   const bool icmp = key.proto == net::kIcmp || key.proto == net::kIcmp6;
   layout.src_port = icmp ? key.src_port & 0xff : net::swap16(key.src_port);

@@ -3,10 +3,12 @@
 
 #include <emmintrin.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "ironcore/types.h"
 #include "net/headers.h"
 
 namespace ironcore {
@@ -14,15 +16,16 @@ namespace ironcore {
 enum class Side : uint8_t { kVm = 0, kUplink = 1 };
 
 // 48 bytes. All of an IPv4 key is in the first 32, so that it hashes and compares at less cost; the rest is zero then.
-// ICMP and ICMPv6 put type and code into `src_port` and the identifier into `dst_port`. Fragments but the first, and
-// transports without ports, leave both zero.
+// ICMP and ICMPv6 put type and code into `src_port` and the identifier into `dst_port`. Transports without ports leave
+// both zero. Fragments but the first have no ports; there the two hold the datagram's identification and `fragment` is
+// set.
 struct alignas(16) FlowKey {
   uint64_t scope;  // VM: instance number of its interface; uplink: low 64 bits of the outer destination
   uint16_t src_port, dst_port;
   uint8_t proto;
   uint8_t family;  // 4 or 6
   Side side;
-  uint8_t zero;
+  bool fragment;
   union {
     struct {
       uint32_t src4, dst4;
@@ -75,8 +78,29 @@ class FlowHash {
 // The key of the opposite direction but for its scope and side, which depend on where the reply will come from.
 FlowKey reversed(const FlowKey& key);
 
-// 32-bit hash of the reference implementation over its own key layout (lookup3, seed 0xfee1900d); `vni` in host order,
-// translation class 0. Chooses the uplink, so that both implementations spread flows alike.
-uint32_t reference_flow_hash(const FlowKey& key, uint32_t vni);
+// 32-bit hash of the reference implementation over its own key layout (lookup3, seed 0xfee1900d); `vni` in host order.
+// `translation_class` is 0, 3 or 5. Chooses uplinks, next hops and targets, so that both implementations spread alike.
+uint32_t reference_flow_hash(const FlowKey& key, uint32_t vni, uint8_t translation_class = 0);
+
+IpAddress source_of(const FlowKey& key);
+IpAddress destination_of(const FlowKey& key);
+void set_source(FlowKey& key, const IpAddress& address);       // of the key's family
+void set_destination(FlowKey& key, const IpAddress& address);  // of the key's family
+
+// 64:ff9b::/96, the well-known prefix of NAT64 (RFC 6052).
+inline constexpr std::array<uint8_t, 12> kNat64Prefix = {0, 0x64, 0xff, 0x9b};
+inline bool is_nat64(const uint8_t* address) { return std::memcmp(address, kNat64Prefix.data(), 12) == 0; }
+
+inline bool is_icmp(const FlowKey& key) { return key.proto == net::kIcmp || key.proto == net::kIcmp6; }
+inline uint8_t icmp_type(const FlowKey& key) { return static_cast<uint8_t>(key.src_port & 0xff); }
+inline uint8_t icmp_code(const FlowKey& key) { return static_cast<uint8_t>(key.src_port >> 8); }
+inline bool is_echo_request(const FlowKey& key) {
+  return (key.proto == net::kIcmp && icmp_type(key) == 8) || (key.proto == net::kIcmp6 && icmp_type(key) == 128);
+}
+inline bool is_echo(const FlowKey& key) {
+  const uint8_t type = icmp_type(key);
+  return (key.proto == net::kIcmp && (type == 8 || type == 0)) ||
+         (key.proto == net::kIcmp6 && (type == 128 || type == 129));
+}
 
 }  // namespace ironcore

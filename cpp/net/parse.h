@@ -12,18 +12,33 @@ namespace ironcore {
 
 inline constexpr auto kNoDrop = static_cast<DropReason>(0xff);
 
+enum class PacketKind : uint8_t {
+  kWhole,
+  kFirstFragment,
+  kLaterFragment,
+  kIcmpError,  // the key is the reversed one of the packet that the error quotes: it finds the flow that provoked it
+};
+
 // Offsets from the start of the frame.
 struct ParsedPacket {
   uint16_t l3;         // IP header that the flow key was taken from
   uint16_t l4;         // what follows that header and its extensions
   uint16_t ip_length;  // bytes from l3 to the end of the IP packet
   uint8_t tcp_flags;   // 0 unless TCP and the header is here
-  bool fragment;       // any fragment, the first included
+  PacketKind kind;
+  uint8_t proto;  // at l4
+
+  bool is_fragment() const { return kind == PacketKind::kFirstFragment || kind == PacketKind::kLaterFragment; }
 };
 
 // Fills `key`, whose scope and side are set already, from the IP packet at `l3`. `end` is the number of valid bytes.
 DropReason parse_ipv4_slow(const uint8_t* frame, size_t l3, size_t end, FlowKey& key, ParsedPacket& packet);
 DropReason parse_ipv6(const uint8_t* frame, size_t l3, size_t end, FlowKey& key, ParsedPacket& packet);
+
+// Of an ICMP error: the key by its own header, without the packet it quotes. Of a first fragment: the key that the
+// later ones have. Scope and side are those of `key`, which parse_ipv4 or parse_ipv6 made of the frame.
+FlowKey error_key(const uint8_t* frame, const FlowKey& key, const ParsedPacket& packet);
+FlowKey later_fragment_key(const uint8_t* frame, const FlowKey& key, const ParsedPacket& packet);
 
 // The common case, TCP or UDP in IPv4 without options and unfragmented, inline; all else out of line.
 inline DropReason parse_ipv4(const uint8_t* frame, size_t l3, size_t end, FlowKey& key, ParsedPacket& packet) {
@@ -46,7 +61,8 @@ inline DropReason parse_ipv4(const uint8_t* frame, size_t l3, size_t end, FlowKe
   packet.l4 = static_cast<uint16_t>(l3 + net::kIpv4MinLen);
   packet.ip_length = total;
   packet.tcp_flags = proto == net::kTcp ? ip[net::kIpv4MinLen + 13] : 0;
-  packet.fragment = false;
+  packet.kind = PacketKind::kWhole;
+  packet.proto = proto;
   return kNoDrop;
 }
 

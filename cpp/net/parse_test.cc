@@ -92,33 +92,55 @@ TEST(Parse, FragmentsButTheFirstHaveNoPorts) {
   Frame first = udp_from_vm("10.0.0.1", "10.0.0.2", 1000, 2000);
   first[20] = 0x20;  // more fragments
   EXPECT_EQ(parse(first).key.dst_port, be(2000));
-  EXPECT_TRUE(parse(first).packet.fragment);
+  EXPECT_EQ(parse(first).packet.kind, PacketKind::kFirstFragment);
   Frame later = first;
   later[21] = 5;
   EXPECT_EQ(parse(later).drop, kNoDrop);
+  EXPECT_EQ(parse(later).packet.kind, PacketKind::kLaterFragment);
   EXPECT_EQ(parse(later).key.dst_port, 0);
   EXPECT_EQ(parse(later).key.proto, 17);
+  EXPECT_TRUE(same_flow(later_fragment_key(first.data(), parse(first).key, parse(first).packet), parse(later).key));
 
   Frame fragment = {17, 0, 0, 0x10, 0, 0, 0, 1};
   fragment.resize(20, 0xee);
   const Parsed v6 = parse(from_vm("2001:db8::1", "2001:db8::2", 44, fragment));
   EXPECT_EQ(v6.drop, kNoDrop);
+  EXPECT_EQ(v6.packet.kind, PacketKind::kLaterFragment);
   EXPECT_EQ(v6.key.proto, 17);
-  EXPECT_EQ(v6.key.src_port, 0);
+  EXPECT_EQ(v6.key.dst_port, be(1));  // low half of the identification
+  Frame beginning = {17, 0, 0, 1, 0, 0, 0, 1};
+  const Frame datagram = udp(7, 8);
+  beginning.insert(beginning.end(), datagram.begin(), datagram.end());
+  const Frame first6 = from_vm("2001:db8::1", "2001:db8::2", 44, beginning);
+  EXPECT_EQ(parse(first6).packet.kind, PacketKind::kFirstFragment);
+  EXPECT_EQ(parse(first6).key.src_port, be(7));
+  EXPECT_TRUE(same_flow(later_fragment_key(first6.data(), parse(first6).key, parse(first6).packet), v6.key));
 }
 
 TEST(Parse, Icmp) {
   const Parsed echo = parse(from_vm("10.0.0.1", "10.0.0.2", 1, icmp_echo(8, 0x1234)));
   EXPECT_EQ(echo.drop, kNoDrop);
   EXPECT_EQ(echo.key.dst_port, be(0x1234));
-  for (const auto& [type, code, drop] :
-       {std::tuple{3, 4, kNoDrop}, std::tuple{3, 1, DropReason::icmp_type_unsupported},
-        std::tuple{11, 0, DropReason::icmp_type_unsupported}, std::tuple{5, 0, DropReason::icmp_type_unsupported}}) {
-    Frame message = icmp_echo(static_cast<uint8_t>(type), 0);
-    message[1] = static_cast<uint8_t>(code);
-    EXPECT_EQ(parse(from_vm("10.0.0.1", "10.0.0.2", 1, message)).drop, drop);
+  for (const uint8_t type : {4, 5, 9, 13, 17}) {
+    EXPECT_EQ(parse(from_vm("10.0.0.1", "10.0.0.2", 1, icmp_echo(type, 0))).drop, DropReason::icmp_type_unsupported);
   }
-  EXPECT_EQ(parse(from_vm("2001:db8::1", "2001:db8::2", 58, icmp_echo(2, 0))).drop, kNoDrop);
+  EXPECT_EQ(parse(from_vm("2001:db8::1", "2001:db8::2", 58, icmp_echo(143, 0))).drop, kNoDrop);
+}
+
+TEST(Parse, IcmpErrorsAreOfTheFlowTheyQuote) {
+  const Frame quoted = slice(udp_from_vm("10.0.0.9", "10.0.0.1", 1000, 53), 14);
+  for (const uint8_t type : {3, 11, 12}) {
+    Frame message = {type, 1, 0, 0, 0, 0, 0, 0};
+    message.insert(message.end(), quoted.begin(), quoted.end());
+    const Parsed error = parse(from_vm("10.7.7.7", "10.0.0.9", 1, message));
+    ASSERT_EQ(error.drop, kNoDrop);
+    EXPECT_EQ(error.packet.kind, PacketKind::kIcmpError);
+    EXPECT_TRUE(same_flow(error.key, parse(udp_from_vm("10.0.0.1", "10.0.0.9", 53, 1000)).key));
+  }
+  Frame message = {3, 4, 0, 0, 0, 0, 0, 0};
+  message.insert(message.end(), quoted.begin(), quoted.begin() + 24);
+  EXPECT_EQ(parse(from_vm("10.7.7.7", "10.0.0.9", 1, message)).drop, DropReason::icmp_error_malformed);
+  EXPECT_EQ(parse(from_vm("2001:db8::1", "2001:db8::2", 58, icmp_echo(2, 0))).drop, DropReason::icmp_error_malformed);
 }
 
 TEST(Parse, OtherTransportsHaveNoPorts) {

@@ -19,12 +19,12 @@ inline void write_ethernet(uint8_t* at, uint64_t dst, uint64_t src, uint16_t typ
   net::store<uint16_t>(at + 12, type);
 }
 
-// Ethernet and outer header, 54 bytes at `at`. `payload` in bytes; addresses in network order.
-inline void write_outer(uint8_t* at, uint64_t dst_mac, uint64_t src_mac, uint8_t next_header, uint16_t payload,
-                        uint64_t host_prefix, uint64_t src_low, const std::array<uint8_t, 16>& dst) {
+// Ethernet and outer header, 54 bytes at `at`. `payload` in bytes; addresses and flow label in network order.
+inline void write_outer(uint8_t* at, uint64_t dst_mac, uint64_t src_mac, uint8_t next_header, uint16_t flow_label,
+                        uint16_t payload, uint64_t host_prefix, uint64_t src_low, const std::array<uint8_t, 16>& dst) {
   write_ethernet(at, dst_mac, src_mac, net::kEtherIpv6);
-  net::store<uint64_t>(
-      at + 14, 0x60u | uint64_t{net::swap16(payload)} << 32 | uint64_t{next_header} << 48 | uint64_t{kHopLimit} << 56);
+  net::store<uint64_t>(at + 14, 0x60u | uint64_t{flow_label} << 16 | uint64_t{net::swap16(payload)} << 32 |
+                                    uint64_t{next_header} << 48 | uint64_t{kHopLimit} << 56);
   net::store<uint64_t>(at + 22, host_prefix);
   net::store<uint64_t>(at + 30, src_low);
   std::memcpy(at + 38, dst.data(), 16);

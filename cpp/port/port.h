@@ -13,10 +13,16 @@
 
 #include "iface/interface.h"
 #include "ironcore/engine.h"
+#include "meter/meter.h"
 
 struct rte_mempool;
 
 namespace ironcore {
+
+// Rates of what a VM sends. Replaced as a whole; used by the worker that polls the port.
+struct PortMeters {
+  Meter total, public_;
+};
 
 // A MAC with its bytes in memory order in the low 48 bits, and whether it is known.
 class AtomicMac {
@@ -42,6 +48,7 @@ class AtomicMac {
 struct alignas(64) Port {
   // What workers read for each packet.
   std::atomic<const InterfaceView*> interface{nullptr};  // VFs
+  std::atomic<PortMeters*> meters{nullptr};              // VFs, null: unlimited
   AtomicMac peer;          // uplink: router; VF: the VM, a guess (the device's own MAC) until known
   uint64_t own_mac = 0;    // as AtomicMac
   uint32_t max_frame = 0;  // bytes with Ethernet header that the device sends

@@ -82,6 +82,21 @@ class RadixTree {
     return true;
   }
 
+  // Another value for a prefix that is there; false if it is not. Readers see the old or the new one.
+  bool replace(Key key, unsigned length, Value value) {
+    for (Node* node = root_.load(std::memory_order_relaxed); node && node->length <= length;
+         node = node->child[bit(key, node->length)].load(std::memory_order_relaxed)) {
+      if (mask(key, node->length) != node->key) return false;
+      if (node->length < length) continue;
+      const Value* old = node->value.load(std::memory_order_relaxed);
+      if (!old) return false;
+      node->value.store(new Value(std::move(value)), std::memory_order_release);
+      retire_([old] { delete old; });
+      return true;
+    }
+    return false;
+  }
+
   // False if the prefix is not there.
   bool remove(Key key, unsigned length) {
     std::atomic<Node*>* parent_link = nullptr;  // points to the node that holds `link`

@@ -27,11 +27,11 @@ void list_tree(const Tree& tree, ToAddress to_address, uint32_t vni, std::vector
   const auto first = static_cast<std::ptrdiff_t>(out.size());
   tree.for_each([&](auto key, unsigned length, const Route& route) {
     if (route.local) return;
-    out.push_back({vni, {to_address(key), static_cast<uint8_t>(length)}, route.nexthop_vni, route.nexthop});
+    for (const NextHop& nexthop : route.nexthops)
+      out.push_back({vni, {to_address(key), static_cast<uint8_t>(length)}, nexthop.vni, nexthop.address});
   });
   // The walk ends with the default route.
-  if (static_cast<std::ptrdiff_t>(out.size()) > first && out.back().prefix.length == 0)
-    std::rotate(out.begin() + first, out.end() - 1, out.end());
+  std::stable_partition(out.begin() + first, out.end(), [](const RouteInfo& info) { return info.prefix.length == 0; });
 }
 
 }  // namespace
@@ -47,33 +47,58 @@ IpPrefix RouteTable::masked(const IpPrefix& prefix) {
   return {address4(decltype(v4_)::mask(key4(prefix.address), prefix.length)), prefix.length};
 }
 
-Status RouteTable::add(const IpPrefix& prefix, const Route& route) {
+// Calls action(tree, masked key) with the tree of the prefix's family.
+template <typename Self, typename Action>
+auto RouteTable::on_tree(Self& self, const IpPrefix& prefix, Action action) {
+  if (prefix.address.is_v6)
+    return action(self.v6_, decltype(v6_)::mask(key6(prefix.address.bytes.data()), prefix.length));
+  return action(self.v4_, decltype(v4_)::mask(key4(prefix.address), prefix.length));
+}
+
+Status RouteTable::add(const IpPrefix& prefix, Route route) {
   if (!valid_length(prefix)) return Status::ROUTE_INSERT;
   if (find(prefix)) return Status::ROUTE_EXISTS;
-  if (prefix.address.is_v6) {
-    if (v6_.size() >= max_routes_) return Status::ROUTE_INSERT;
-    v6_.insert(decltype(v6_)::mask(key6(prefix.address.bytes.data()), prefix.length), prefix.length, route);
-  } else {
-    if (v4_.size() >= max_routes_) return Status::ROUTE_INSERT;
-    v4_.insert(decltype(v4_)::mask(key4(prefix.address), prefix.length), prefix.length, route);
-  }
+  route.length = prefix.length;
+  return on_tree(*this, prefix, [&](auto& tree, auto key) {
+    if (tree.size() >= max_routes_) return Status::ROUTE_INSERT;
+    tree.insert(key, prefix.length, std::move(route));
+    return Status::OK;
+  });
+}
+
+Status RouteTable::add_nexthop(const IpPrefix& prefix, const NextHop& nexthop) {
+  const Route* present = find(prefix);
+  if (!present) return Status::ROUTE_NOT_FOUND;
+  const bool known = std::any_of(present->nexthops.begin(), present->nexthops.end(),
+                                 [&](const NextHop& other) { return other.address == nexthop.address; });
+  if (present->local || known) return Status::ROUTE_EXISTS;
+  if (present->nexthops.size() >= kMaxNextHops) return Status::LIMIT_REACHED;
+  Route route = *present;
+  route.nexthops.push_back(nexthop);
+  on_tree(*this, prefix, [&](auto& tree, auto key) { return tree.replace(key, prefix.length, std::move(route)); });
   return Status::OK;
 }
 
 Status RouteTable::remove(const IpPrefix& prefix) {
   if (!valid_length(prefix)) return Status::ROUTE_NOT_FOUND;
-  const bool removed =
-      prefix.address.is_v6
-          ? v6_.remove(decltype(v6_)::mask(key6(prefix.address.bytes.data()), prefix.length), prefix.length)
-          : v4_.remove(decltype(v4_)::mask(key4(prefix.address), prefix.length), prefix.length);
+  const bool removed = on_tree(*this, prefix, [&](auto& tree, auto key) { return tree.remove(key, prefix.length); });
   return removed ? Status::OK : Status::ROUTE_NOT_FOUND;
+}
+
+Status RouteTable::remove_nexthop(const IpPrefix& prefix, const Ipv6Address& address) {
+  const Route* present = find(prefix);
+  if (!present || present->local) return Status::ROUTE_NOT_FOUND;
+  Route route = *present;
+  if (std::erase_if(route.nexthops, [&](const NextHop& nexthop) { return nexthop.address == address; }) == 0)
+    return Status::ROUTE_NOT_FOUND;
+  if (route.nexthops.empty()) return remove(prefix);
+  on_tree(*this, prefix, [&](auto& tree, auto key) { return tree.replace(key, prefix.length, std::move(route)); });
+  return Status::OK;
 }
 
 const Route* RouteTable::find(const IpPrefix& prefix) const {
   if (!valid_length(prefix)) return nullptr;
-  if (prefix.address.is_v6)
-    return v6_.find(decltype(v6_)::mask(key6(prefix.address.bytes.data()), prefix.length), prefix.length);
-  return v4_.find(decltype(v4_)::mask(key4(prefix.address), prefix.length), prefix.length);
+  return on_tree(*this, prefix, [&](const auto& tree, auto key) { return tree.find(key, prefix.length); });
 }
 
 void RouteTable::list_external(uint32_t vni, std::vector<RouteInfo>& out) const {
@@ -84,7 +109,7 @@ void RouteTable::list_external(uint32_t vni, std::vector<RouteInfo>& out) const 
 void RouteTable::remove_external() {
   std::vector<RouteInfo> external;
   list_external(0, external);
-  for (const RouteInfo& route : external) remove(route.prefix);
+  for (const RouteInfo& route : external) remove(route.prefix);  // a further next hop of it finds nothing left
 }
 
 }  // namespace ironcore

@@ -18,9 +18,9 @@ namespace ironcore {
 // The object behind an underlay address. Identity of prefixes is the device, not the interface: they outlive it.
 struct UnderlayObject {
   UnderlayType type;
-  uint16_t port;  // DPDK port of the interface's device
+  uint16_t port;  // DPDK port of the interface's device; load balancers: their slot
   uint32_t vni;
-  IpPrefix prefix;  // as given; empty for interfaces
+  IpPrefix prefix;  // as given; the whole address for public ones and load balancers, empty for interfaces
 
   auto operator<=>(const UnderlayObject&) const = default;
 };
@@ -42,6 +42,7 @@ class UnderlayRegistry {
 
   // Control side.
   bool insert(const Ipv6Address& address, const UnderlayObject& object);  // false: taken, or table full
+  bool taken(const Ipv6Address& address) const { return lookup(underlay_low(address)) != nullptr; }
   bool erase(const UnderlayObject& object);
   std::optional<Ipv6Address> address_of(const UnderlayObject& object) const;
   std::vector<std::pair<UnderlayObject, Ipv6Address>> objects(UnderlayType type, uint16_t port) const;

@@ -1,8 +1,7 @@
-// The path of every packet: parse, look up, execute.
+// The path of every packet: parse, look up, execute (output.cc).
 #include <rte_prefetch.h>
 
 #include "net/checksum.h"
-#include "overlay/outer_header.h"
 #include "worker/burst.h"
 
 namespace ironcore {
@@ -17,7 +16,7 @@ const uint8_t* data_of(const rte_mbuf* frame) { return rte_pktmbuf_mtod(frame, c
 // would do it for us.
 void complete_checksum(rte_mbuf* frame, const FlowKey& key, const ParsedPacket& packet) {
   auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
-  if (!packet.fragment)
+  if (!packet.is_fragment())
     net::write_l4_checksum(start + packet.l3, key.is_v6(), key.proto, start + packet.l4,
                            size_t{packet.l3} + packet.ip_length - packet.l4);
 }
@@ -83,15 +82,22 @@ void Worker::receive_from_vm(Port& port, rte_mbuf** frames, unsigned count) {
 }
 
 void Worker::receive_from_uplink(Port& port, rte_mbuf** frames, unsigned count, bool spread) {
-  Burst burst;
   uint64_t bytes = 0;
+  for (unsigned i = 0; i < count; ++i) bytes += frames[i]->pkt_len;
+  PortStats& stats = stats_.ports[port.id];
+  stats.rx_packets.add(count);
+  stats.rx_bytes.add(bytes);
+  take_from_uplink(port, frames, count, spread);
+}
+
+void Worker::take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, bool spread) {
+  Burst burst;
   for (unsigned i = 0; i < kPrefetchFrames && i < count; ++i) rte_prefetch0(data_of(frames[i]));
   for (unsigned i = 0; i < count; ++i) {
     if (i + kPrefetchFrames < count) rte_prefetch0(data_of(frames[i + kPrefetchFrames]));
     rte_mbuf* frame = frames[i];
     const uint8_t* start = data_of(frame);
     const size_t length = frame->data_len;
-    bytes += frame->pkt_len;
     if (frame->nb_segs != 1 || length < kInnerStart) [[unlikely]] {
       drop(port, frame, frame->nb_segs != 1 ? DropReason::multi_segment : DropReason::not_overlay);
       continue;
@@ -104,7 +110,7 @@ void Worker::receive_from_uplink(Port& port, rte_mbuf** frames, unsigned count, 
       drop(port, frame, unsupported(type, false));
       continue;
     }
-    if (net::load<uint64_t>(outer + 24) != shared_.host_prefix) [[unlikely]] {
+    if (net::load<uint64_t>(outer + 24) != tables_.host_prefix) [[unlikely]] {
       drop(port, frame, DropReason::underlay_prefix_mismatch);
       continue;
     }
@@ -133,9 +139,6 @@ void Worker::receive_from_uplink(Port& port, rte_mbuf** frames, unsigned count, 
     flows_.prefetch_bucket(burst.hash[at]);
     ++burst.count;
   }
-  PortStats& stats = stats_.ports[port.id];
-  stats.rx_packets.add(count);
-  stats.rx_bytes.add(bytes);
   forward(port, nullptr, burst);
 }
 
@@ -143,74 +146,18 @@ void Worker::forward(Port& port, const InterfaceView* from, Burst& burst) {
   for (unsigned i = 0; i < burst.count; ++i) burst.candidate[i] = flows_.candidate(burst.hash[i]);
   for (unsigned i = 0; i < burst.count; ++i) {
     FlowEntry* entry = flows_.verify(burst.candidate[i], burst.key[i], burst.hash[i]);
-    if (!entry || generations_[entry->generation_index.load(std::memory_order_relaxed)].load(
-                      std::memory_order_acquire) != entry->generation.load(std::memory_order_relaxed)) [[unlikely]] {
-      decide_and_forward(port, from, burst, i, entry);
+    const ParsedPacket& packet = burst.packet[i];
+    if (packet.kind != PacketKind::kWhole) [[unlikely]] {
+      forward_unusual(port, from, burst, i, entry);
       continue;
     }
-    const ParsedPacket& packet = burst.packet[i];
-    if (packet.tcp_flags && tcp_needs_tracking(*entry, packet.tcp_flags)) track_tcp(flows_, *entry, packet.tcp_flags);
-    if (entry->last_used.load(std::memory_order_relaxed) != tick_)
-      entry->last_used.store(tick_, std::memory_order_relaxed);
-    entry->packets.increment();
-    entry->bytes.add(burst.frame[i]->pkt_len);
-    execute(port, entry->program, burst.frame[i], packet);
-  }
-}
-
-void Worker::execute(Port& port, const FlowProgram& program, rte_mbuf* frame, const ParsedPacket& packet) {
-  if (program.action == Action::kEncap) {
-    encapsulate(port, program, frame, packet);
-    return;
-  }
-  Port& out = *ports_[program.out_port];
-  auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
-  const auto stripped = static_cast<uint16_t>(packet.l3 - net::kEthLen);
-  const uint16_t type = start[packet.l3] >> 4 == 4 ? net::kEtherIpv4 : net::kEtherIpv6;
-  if (frame->pkt_len - stripped > out.max_frame) [[unlikely]] {
-    drop(port, frame, DropReason::packet_too_big);
-    return;
-  }
-  frame->data_off = static_cast<uint16_t>(frame->data_off + stripped);
-  frame->data_len = static_cast<uint16_t>(frame->data_len - stripped);
-  frame->pkt_len -= stripped;
-  overlay::write_ethernet(start + stripped, out.peer.load(), out.own_mac, type);
-  send(out, frame);
-}
-
-void Worker::encapsulate(Port& port, const FlowProgram& program, rte_mbuf* frame, const ParsedPacket& packet) {
-  Port* out = shared_.ports.uplink(program.uplink);
-  if (!out || !out->link_up.load(std::memory_order_relaxed)) [[unlikely]] {
-    out = shared_.ports.uplink(program.uplink ^ 1u);
-    if (!out || !out->link_up.load(std::memory_order_relaxed)) {
-      drop(port, frame, DropReason::uplink_down);
-      return;
+    if (!entry || !is_current(*entry)) [[unlikely]] {
+      forward_slowly(port, from, burst, i, entry);
+      continue;
     }
+    note_use(*entry, burst.frame[i], packet);
+    execute(port, entry->program, entry->rewrite, burst.frame[i], packet);
   }
-  const uint64_t router = out->peer.load();
-  if (!(router & AtomicMac::kKnown)) [[unlikely]] {
-    drop(port, frame, DropReason::uplink_neighbour_unknown);
-    return;
-  }
-  if (frame->pkt_len + net::kOverlayLen > out->max_frame) [[unlikely]] {
-    too_big(port, frame, packet, out->max_frame - static_cast<uint32_t>(net::kEthLen + net::kOverlayLen));
-    return;
-  }
-  auto* start = reinterpret_cast<uint8_t*>(rte_pktmbuf_prepend(frame, net::kOverlayLen));
-  if (!start) [[unlikely]] {
-    drop(port, frame, DropReason::headroom);
-    return;
-  }
-  overlay::write_outer(start, router, out->own_mac, program.next_header, packet.ip_length, shared_.host_prefix,
-                       program.outer_src_low, program.outer_dst);
-  send(*out, frame);
-}
-
-void Worker::send(Port& port, rte_mbuf* frame) {
-  TxBuffer& buffer = tx_[port.id];
-  if (buffer.count == 0) tx_pending_.push_back(port.id);
-  buffer.frames[buffer.count++] = frame;
-  if (buffer.count == std::size(buffer.frames)) flush(port.id);
 }
 
 }  // namespace ironcore

@@ -303,8 +303,10 @@ TEST(ForwardFull, FullFlowTableStillForwards) {
   }
   EXPECT_EQ(forwarded, 3000u);
   EXPECT_EQ(net.worker().flows_created + net.worker().flow_table_full, 3000u);
-  EXPECT_LE(net.worker().flows_created, 1024u);
-  EXPECT_GE(net.worker().flows_created, 800u);
+  // 512 connections fit; later ones take the place of those that have not come far.
+  EXPECT_GT(net.worker().flows_created, 512u);
+  EXPECT_GT(net.worker().flows_evicted, 0u);
+  EXPECT_LE(net.impl().flows().size(), 1024u);
   // Once the first flows have aged out there is room again.
   net.advance(40);
   const uint64_t full = net.worker().flow_table_full;

@@ -1,5 +1,7 @@
 // First packets of flows, and packets of flows whose tables have changed.
+#include "overlay/echo.h"
 #include "overlay/too_big.h"
+#include "translate/icmp_error.h"
 #include "worker/burst.h"
 
 namespace ironcore {
@@ -63,62 +65,237 @@ DropReason drop_reason_of(guest::GuestDrop drop) {
 
 }  // namespace
 
-void Worker::decide_and_forward(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale) {
+// Gives decisions NAT ports, and remembers which one is new: it goes back if its flow does not begin.
+class Worker::TakePorts final : public NatPortChoice {
+ public:
+  explicit TakePorts(NatPorts& ports) : ports_(ports) {}
+
+  std::optional<uint16_t> port_for(const NatSource& source, const NatDestination& destination,
+                                   const NatRange& range) override {
+    const NatPort taken = ports_.allocate(source, destination, range);
+    if (taken.outcome == NatOutcome::kCreated) created_ = {source, destination, range.address, taken.port};
+    return taken.ok() ? std::optional(taken.port) : std::nullopt;
+  }
+
+  void give_back() {
+    if (created_) ports_.release(*created_);
+    created_.reset();
+  }
+
+ private:
+  NatPorts& ports_;
+  std::optional<NatMapping> created_;
+};
+
+void Worker::forward_slowly(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale) {
   rte_mbuf* frame = burst.frame[at];
-  const FlowKey& key = burst.key[at];
-  const ParsedPacket& packet = burst.packet[at];
   stats_.slow_path.increment();
-  if (from && concerns_gateway(key) && serve_guest(port, *from, frame)) return;
-  const Decision decision = from ? decide_from_vm(tables_, *from, key) : decide_from_uplink(tables_, key);
-  if (decision.drop != kNoDrop) {
-    // Not remembered: a flood of forged packets must not fill the table, and deciding is cheap.
-    drop(port, frame, decision.drop);
-    return;
-  }
-  FlowEntry* entry = remember(key, burst.hash[at], decision, stale);
-  if (!entry) {
-    stats_.flow_table_full.increment();
+  if (from && concerns_gateway(burst.key[at]) && serve_guest(port, *from, frame)) return;
+  const Resolution resolution = resolve(port, from, burst, at, stale);
+  if (resolution.drop != kNoDrop) {
+    drop(port, frame, resolution.drop);
+  } else if (resolution.answer_echo) {
+    answer_echo(port, frame, burst.packet[at]);
   } else {
-    if (packet.tcp_flags) track_tcp(flows_, *entry, packet.tcp_flags);
-    entry->last_used.store(tick_, std::memory_order_relaxed);
-    entry->packets.increment();
-    entry->bytes.add(frame->pkt_len);
+    execute(port, resolution.content.program, resolution.content.rewrite, frame, burst.packet[at]);
   }
-  execute(port, decision.program, frame, packet);
 }
 
-FlowEntry* Worker::remember(const FlowKey& key, uint64_t hash, const Decision& decision, FlowEntry* stale) {
+Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports) {
+  const DecisionContext context{tables_, ports, before};
+  return from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
+}
+
+// The interface whose VM opened a flow, if it is still there.
+const InterfaceView* Worker::sender_of(const FlowKey& key, uint16_t port) const {
+  const Port* device = tables_.ports.by_id(port);
+  const InterfaceView* view = device ? device->interface.load(std::memory_order_acquire) : nullptr;
+  return view && view->instance == key.scope ? view : nullptr;
+}
+
+Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale) {
+  const FlowKey& key = burst.key[at];
+  Resolution resolution;
+  if (from && tables_.options.antispoof) {
+    const uint64_t vm_mac = port.peer.load();
+    const uint8_t* source = rte_pktmbuf_mtod(burst.frame[at], const uint8_t*) + 6;
+    if ((vm_mac & AtomicMac::kKnown) && std::memcmp(&vm_mac, source, 6) != 0) {
+      resolution.drop = DropReason::spoofed_mac;
+      return resolution;
+    }
+  }
   if (stale) {
     stats_.flows_redecided.increment();
-    if (stale->program == decision.program &&
-        stale->generation_index.load(std::memory_order_relaxed) == decision.generation_index) {
-      stale->generation.store(decision.generation, std::memory_order_relaxed);
-      return stale;
-    }
+    if (resolve_again(*stale, key, resolution)) return resolution;
   }
-  FlowEntry* original = nullptr;
-  FlowKey reply_key = reversed(key);
-  reply_key.scope = decision.reply_scope;
-  reply_key.side = decision.reply_side;
-  const bool replaces_original = stale && !stale->is_reply.load(std::memory_order_relaxed);
-  if (!same_flow(reply_key, key)) original = flows_.find(reply_key, flows_.hash(reply_key));
+  TakePorts ports(shared_.nat_ports);
+  const Decision decision = decide(key, from, nullptr, ports);
+  if (decision.would_drop && decision.drop == kNoDrop) stats_.firewall_would_drop.increment();
+  resolution.drop = decision.drop;
+  resolution.answer_echo = decision.answer_echo;
+  resolution.content = decision.forward.content;
+  if (decision.drop != kNoDrop || decision.answer_echo) {
+    // Not remembered: a flood of forged packets must not fill the table, and deciding is cheap.
+    ports.give_back();
+    return resolution;
+  }
+  begin(burst, at, decision, ports, resolution);
+  return resolution;
+}
 
-  const FlowTable::Insertion insertion =
-      flows_.insert(pool_, key, hash, decision.program, {decision.generation_index, decision.generation, tick_},
-                    stale ? flows_.ref(*stale) : FlowRef{});
-  if (!insertion.created) return insertion.entry;
-  FlowEntry& entry = *insertion.entry;
-  stats_.flows_created.increment();
-  ager_.watch(flows_.ref(entry), tick_);
-  if (stale) inherit_connection(entry, *stale);
-  if (original) {
-    if (replaces_original) {
-      link_directions(flows_, entry, *original);
-    } else {
-      link_directions(flows_, *original, entry);
-    }
+// Decides the connection of an entry anew, from its first direction. False: the packet is to be decided like a first
+// one.
+bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& resolution) {
+  const bool is_reply = stale.is_reply.load(std::memory_order_relaxed);
+  FlowEntry* original = is_reply ? flows_.get(stale.peer()) : &stale;
+  if (!original || key.fragment) {
+    connections_.end(stale);
+    return false;
   }
-  return &entry;
+  const bool from_vm = original->key.side == Side::kVm;
+  const InterfaceView* sender = from_vm ? sender_of(original->key, original->owner.port) : nullptr;
+  Decision decision;
+  TakePorts ports(shared_.nat_ports);
+  if (from_vm && !sender) {
+    decision.drop = DropReason::interface_gone;
+  } else {
+    const FlowContent before = content_of(*original);
+    decision = decide(original->key, sender, &before, ports);
+  }
+  if (decision.drop != kNoDrop || decision.answer_echo) {
+    ports.give_back();
+    connections_.end(*original);
+    resolution.drop = decision.drop;
+    return !is_reply && !decision.answer_echo;
+  }
+  const auto [renewed, reply] = connections_.update(*original, decision, tick_);
+  if (!renewed) ports.give_back();
+  const FlowEntry* mine = is_reply ? reply : renewed;
+  if (!is_reply) {
+    resolution.content = decision.forward.content;
+    return true;
+  }
+  if (!mine || !same_flow(mine->key, key)) return false;
+  resolution.content = content_of(*mine);
+  return true;
+}
+
+// Enters a new flow, counts its first packet, and refuses it if it cannot do without an entry.
+void Worker::begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution) {
+  const FlowKey& key = burst.key[at];
+  const ParsedPacket& packet = burst.packet[at];
+  // ICMP errors are of other flows, fragments have their own entries.
+  if (packet.kind == PacketKind::kIcmpError || packet.kind == PacketKind::kLaterFragment) {
+    ports.give_back();
+    return;
+  }
+  for (const auto& [hits, rule] : decision.rule_hits) hits->count(rule);
+  const auto begun = connections_.begin(key, burst.hash[at], decision, tick_);
+  if (begun.created) stats_.flows_created.increment();
+  if (begun.entry) {
+    note_use(*begun.entry, burst.frame[at], packet);
+    return;
+  }
+  ports.give_back();
+  if (begun.refusal == Connections::Refusal::kQuota) {
+    resolution.drop = DropReason::flow_quota;
+  } else {
+    stats_.flow_table_full.increment();
+    // What is neither translated nor guarded can be decided packet by packet.
+    const bool stateless =
+        decision.forward.content.rewrite.kind == translate::RewriteKind::kNone && decision.rule_hits.empty();
+    if (!stateless) resolution.drop = DropReason::flow_table_full;
+  }
+}
+
+// Fragments and ICMP errors.
+void Worker::forward_unusual(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry) {
+  const ParsedPacket& packet = burst.packet[at];
+  rte_mbuf* frame = burst.frame[at];
+  if (packet.kind == PacketKind::kIcmpError) {
+    forward_error(port, from, burst, at, entry);
+    return;
+  }
+  FlowContent content;
+  if (entry && is_current(*entry)) {
+    content = content_of(*entry);
+    note_use(*entry, frame, packet);
+  } else {
+    stats_.slow_path.increment();
+    if (from && concerns_gateway(burst.key[at]) && serve_guest(port, *from, frame)) return;
+    const Resolution resolution = resolve(port, from, burst, at, entry);
+    if (resolution.drop != kNoDrop || resolution.answer_echo) {
+      drop(port, frame, resolution.drop != kNoDrop ? resolution.drop : DropReason::fragment_unknown);
+      return;
+    }
+    content = resolution.content;
+    entry = flows_.find(burst.key[at], burst.hash[at]);
+  }
+  if (packet.kind == PacketKind::kFirstFragment && entry)
+    connections_.remember_fragments(later_fragment_key(rte_pktmbuf_mtod(frame, const uint8_t*), burst.key[at], packet),
+                                    content, entry->generation_index.load(std::memory_order_relaxed),
+                                    entry->generation.load(std::memory_order_relaxed), tick_);
+  execute(port, content.program, content.rewrite, frame, packet);
+}
+
+// An error goes the way of the flow that it is about. Without one it is a packet like others, but begins no flow.
+void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry) {
+  ParsedPacket& packet = burst.packet[at];
+  rte_mbuf* frame = burst.frame[at];
+  auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
+  stats_.slow_path.increment();
+  const FlowKey outer = error_key(start, burst.key[at], packet);
+  if (from && tables_.options.antispoof && !from->source_underlay(outer)) {
+    drop(port, frame, DropReason::spoofed_source);
+    return;
+  }
+  Resolution resolution;
+  if (entry && is_current(*entry)) {
+    resolution.content = content_of(*entry);
+  } else {
+    if (!entry) burst.key[at] = outer;
+    resolution = resolve(port, from, burst, at, entry);
+    if (resolution.drop == kNoDrop && resolution.answer_echo) resolution.drop = DropReason::icmp_type_unsupported;
+  }
+  if (resolution.drop != kNoDrop) {
+    drop(port, frame, resolution.drop);
+    return;
+  }
+  FlowProgram program = resolution.content.program;
+  if (program.features & kRewrite) {
+    program.features &= static_cast<uint8_t>(~kRewrite);
+    translate::PacketView view{start + packet.l3,
+                               packet.ip_length,
+                               static_cast<size_t>(start + packet.l3 - static_cast<uint8_t*>(frame->buf_addr)),
+                               static_cast<size_t>(packet.l4 - packet.l3),
+                               packet.proto,
+                               false};
+    if (translate::translate_icmp_error(resolution.content.rewrite, view) != translate::Outcome::kOk) {
+      drop(port, frame, DropReason::not_translatable);
+      return;
+    }
+    // The packet may begin elsewhere now, and be shorter.
+    const auto moved = static_cast<int32_t>(view.ip - start);
+    frame->pkt_len = frame->data_len = static_cast<uint16_t>(moved + static_cast<int32_t>(view.length));
+    packet.l3 = static_cast<uint16_t>(moved);
+    packet.ip_length = static_cast<uint16_t>(view.length);
+  }
+  execute(port, program, {}, frame, packet);
+}
+
+// Turns an echo request for a public address into its reply, back to whoever sent it here.
+void Worker::answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet) {
+  auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
+  FlowProgram program{};
+  program.action = Action::kEncap;
+  program.uplink = kIngressUplink;
+  program.outer_src_low = tables_.host_low;
+  std::memcpy(program.outer_dst.data(), start + net::kEthLen + 8, 16);
+  uint8_t* ip = start + packet.l3;
+  const bool is_v6 = ip[0] >> 4 == 6;
+  program.next_header = is_v6 ? net::kIpv6InIp : net::kIpip;
+  overlay::turn_echo_into_reply(ip, is_v6, start + packet.l4);
+  execute(port, program, {}, frame, packet);
 }
 
 bool Worker::serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame) {

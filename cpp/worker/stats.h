@@ -17,7 +17,7 @@ struct PortStats {
 
 struct WorkerStats {
   Counter packets, slow_path, polls, busy_cycles, sleeps;
-  Counter flows_created, flows_redecided, flows_expired, flow_table_full;
+  Counter flows_created, flows_redecided, flows_expired, flows_evicted, flow_table_full, firewall_would_drop;
   std::unique_ptr<PortStats[]> ports = std::make_unique<PortStats[]>(RTE_MAX_ETHPORTS);
 };
 

@@ -45,9 +45,9 @@ Worker::Worker(unsigned id, WorkerShared& shared)
     : id_(id),
       shared_(shared),
       flows_(shared.flows),
-      generations_(shared.generations.data()),
-      tables_{shared.ports, shared.underlay, shared.generations, shared.options.wcmp},
-      ager_(shared.options.flow_timeout),
+      generations_(shared.tables.generations.data()),
+      tables_(shared.tables),
+      connections_(shared.flows, shared.nat_ports, shared.flow_limits),
       handed_over_(create_ring("handover")),
       injected_(create_ring("inject")) {
   for (Port* port : shared.ports.all()) ports_[port->id] = port;
@@ -56,6 +56,7 @@ Worker::Worker(unsigned id, WorkerShared& shared)
 Worker::~Worker() {
   for (uint16_t port : tx_pending_)
     for (unsigned i = 0; i < tx_[port].count; ++i) rte_pktmbuf_free(tx_[port].frames[i]);
+  for (const auto& [port, frame] : looped_) rte_pktmbuf_free(frame);
   drain(handed_over_);
   drain(injected_);
 }
@@ -98,6 +99,12 @@ unsigned Worker::drain_rings() {
   return seen;
 }
 
+// Packets to addresses of this host go on as if an uplink had brought them; they cannot come here again.
+void Worker::drain_loop() {
+  for (auto& [port, frame] : looped_) take_from_uplink(*port, &frame, 1, false);
+  looped_.clear();
+}
+
 void Worker::update_time() {
   now_ = shared_.clock.now();
   if (now_ < next_tick_at_) [[likely]] {
@@ -106,11 +113,11 @@ void Worker::update_time() {
     tick_ = shared_.clock.tick_of(now_);
     next_tick_at_ = now_ + shared_.clock.cycles_per_tick() / 2;
     icmp_budget_ = kIcmpErrorsPerTick;
-    flows_.recycle(pool_);
+    connections_.recycle();
   }
-  const auto progress = ager_.advance(flows_, pool_, tick_, kAgingBudget);
-  aging_left_ = progress.work_left;
-  if (progress.removed) stats_.flows_expired.add(progress.removed);
+  aging_left_ = connections_.age(tick_, kAgingBudget);
+  stats_.flows_expired.set(connections_.expired());
+  stats_.flows_evicted.set(connections_.evicted());
 }
 
 unsigned Worker::poll() {
@@ -131,6 +138,7 @@ unsigned Worker::poll() {
       }
     }
   }
+  if (!looped_.empty()) drain_loop();
   if (!tx_pending_.empty()) flush_all();
   if (seen) stats_.packets.add(seen);
   return seen;

@@ -10,9 +10,8 @@
 #include <vector>
 
 #include "core/clock.h"
-#include "flow/ager.h"
+#include "flow/connections.h"
 #include "flow/decide.h"
-#include "flow/table.h"
 #include "guest/guest.h"
 #include "worker/stats.h"
 
@@ -23,11 +22,11 @@ struct WorkerShared {
   const EngineOptions& options;
   Ports& ports;
   FlowTable& flows;
-  const Generations& generations;
-  const UnderlayRegistry& underlay;
+  FlowLimits& flow_limits;
+  NatPorts& nat_ports;
+  const TableView tables;
   Rcu& rcu;
   Clock& clock;
-  uint64_t host_prefix;  // upper half of underlay addresses, as it lies in memory
   std::vector<uint32_t> dns4;
   std::vector<guest::Ipv6> dns6;
   std::vector<class Worker*> workers;  // filled before any of them runs
@@ -72,20 +71,56 @@ class Worker {
     rte_mbuf* frames[2 * kBurst];
   };
 
+  // What is to be done with a packet that no valid entry answers for.
+  struct Resolution {
+    DropReason drop = kNoDrop;
+    bool answer_echo = false;
+    FlowContent content;
+  };
+  class TakePorts;
+
   void receive_from_vm(Port& port, rte_mbuf** frames, unsigned count);
   void receive_from_uplink(Port& port, rte_mbuf** frames, unsigned count, bool spread);
+  void take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, bool spread);
   void forward(Port& port, const InterfaceView* from, Burst& burst);
-  void decide_and_forward(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
-  FlowEntry* remember(const FlowKey& key, uint64_t hash, const Decision& decision, FlowEntry* stale);
-  bool serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame);  // true: the frame is done with
+  bool is_current(const FlowEntry& entry) const {
+    return generations_[entry.generation_index.load(std::memory_order_relaxed)].load(std::memory_order_acquire) ==
+           entry.generation.load(std::memory_order_relaxed);
+  }
+  void note_use(FlowEntry& entry, const rte_mbuf* frame, const ParsedPacket& packet) {
+    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags)) track_tcp(flows_, entry, packet.tcp_flags);
+    if (entry.last_used.load(std::memory_order_relaxed) != tick_)
+      entry.last_used.store(tick_, std::memory_order_relaxed);
+    entry.packets.increment();
+    entry.bytes.add(frame->pkt_len);
+  }
 
-  void execute(Port& port, const FlowProgram& program, rte_mbuf* frame, const ParsedPacket& packet);
-  void encapsulate(Port& port, const FlowProgram& program, rte_mbuf* frame, const ParsedPacket& packet);
+  // Slow path.
+  void forward_slowly(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
+  void forward_unusual(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);
+  void forward_error(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);
+  Resolution resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
+  bool resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& resolution);
+  Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports);
+  const InterfaceView* sender_of(const FlowKey& key, uint16_t port) const;
+  void begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution);
+  bool serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame);  // true: the frame is done with
+  void answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet);
   void too_big(Port& port, rte_mbuf* frame, const ParsedPacket& packet, uint32_t mtu);
+
+  // Output.
+  void execute(Port& port, const FlowProgram& program, const translate::Rewrite& rewrite, rte_mbuf* frame,
+               const ParsedPacket& packet);
+  bool within_rate(Port& port, uint8_t features, uint32_t bytes);
+  Port* uplink_for(const FlowProgram& program, Port& port, DropReason& why);
+  void deliver(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip);
+  void encapsulate(Port& port, Port& out, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);
+  void loop(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);
   void send(Port& port, rte_mbuf* frame);
   void flush(uint16_t port);
   void flush_all();
   void drop(Port& port, rte_mbuf* frame, DropReason reason);
+  void drain_loop();
   void update_time();
   unsigned drain_rings();
   void idle(uint64_t idle_since);
@@ -94,11 +129,11 @@ class Worker {
   WorkerShared& shared_;
   FlowTable& flows_;
   const std::atomic<uint32_t>* const generations_;
-  const TableView tables_;
+  const TableView& tables_;
   Port* ports_[RTE_MAX_ETHPORTS] = {};
-  FlowPool pool_;
-  FlowAger ager_;
-  uint64_t now_ = 0;  // TSC at the start of the round
+  Connections connections_;
+  std::vector<std::pair<Port*, rte_mbuf*>> looped_;  // to underlay addresses of this host
+  uint64_t now_ = 0;                                 // TSC at the start of the round
   uint64_t next_tick_at_ = 0;
   Tick tick_ = 0;
   bool aging_left_ = false;

@@ -25,6 +25,18 @@ enum class NicType : uint8_t { kMellanox, kTap, kBluefield2 };
 // kAdaptive sleeps when idle (200 us at most, up to 1 ms after a second without packets); kBusy never does.
 enum class PollMode : uint8_t { kAdaptive, kBusy };
 
+// Seconds without a packet in either direction until a flow is forgotten.
+struct FlowTimeouts {
+  uint32_t tcp_established = 86400;
+  uint32_t tcp_transitory = 30;  // opening, closing, closed
+  uint32_t udp = 30;
+  uint32_t icmp = 30;
+  uint32_t other = 30;
+
+  static FlowTimeouts all_idle(uint32_t seconds) { return {86400, seconds, seconds, seconds, seconds}; }
+  bool operator==(const FlowTimeouts&) const = default;
+};
+
 struct EngineOptions {
   // EAL arguments without the program name. Workers are the EAL's lcores minus the main one; with a single lcore the
   // engine starts one worker thread of its own. The EAL is started once per process: later engines ignore this.
@@ -42,6 +54,8 @@ struct EngineOptions {
   std::vector<Ipv6Address> dhcpv6_dns;  // at most 15
   bool enable_ipv6_overlay = false;     // answer and advertise neighbour discovery towards VMs
   unsigned wcmp = 100;                  // percent of flows on PF0, 0..100; 100: PF1 only while PF0 is down
+  bool flow_label_entropy = false;      // outer flow labels differ by flow, for routers that hash them
+  bool multipath = false;               // a second create_route() of a prefix adds a next hop; off: ROUTE_EXISTS
 
   FirewallMode firewall = FirewallMode::kEnforce;
   bool antispoof = true;     // a VM sends only from its own addresses (and MAC, once that is known)
@@ -49,12 +63,19 @@ struct EngineOptions {
 
   uint32_t flow_table_size = 1u << 20;  // flow entries (two per connection), 1024..2^28; memory is taken when used
   uint32_t flow_quota = 0;              // connections that one interface may have, 0: no limit but the table
-  uint32_t flow_timeout = 30;           // seconds idle, all flows but established TCP, 1..300
+  FlowTimeouts flow_timeouts;           // each 1..2^24
   uint32_t max_vnis = 4096;
   uint32_t max_routes_per_vni = 1u << 20;  // per family
   uint32_t max_underlay_addresses = 65536;
-  unsigned workers = 0;  // 0: one per worker lcore; at most that many
-  uint32_t mbufs = 0;    // packet buffers; 0: by the number of ports
+  uint32_t max_nat_flows = 1u << 20;  // memory is taken when used
+  uint32_t max_public_addresses = 65536;
+  uint32_t max_neighbor_nats = 1u << 18;
+  uint32_t max_load_balancers = 4096;         // at most 65536
+  uint32_t max_load_balancer_targets = 1000;  // of one load balancer
+  uint32_t maglev_size = 0;                   // a prime; 0: the reference's 503 up to 64 targets, 65537 beyond
+  bool meter_software_devices = true;         // false: TAP devices ignore rates and report none, as in the reference
+  unsigned workers = 0;                       // 0: one per worker lcore; at most that many
+  uint32_t mbufs = 0;                         // packet buffers; 0: by the number of ports
 
   bool underlay_type_byte = false;      // byte 9 of a generated address tells the object's type
   bool underlay_static = false;         // generated addresses start at a fixed value instead of a random one
@@ -145,7 +166,9 @@ struct WorkerCounters {
   uint64_t flows_created = 0;
   uint64_t flows_redecided = 0;  // decided again because routes or interfaces changed
   uint64_t flows_expired = 0;
-  uint64_t flow_table_full = 0;  // packets forwarded without a flow entry, each by its own decision
+  uint64_t flows_evicted = 0;        // given up for others: table or quota full
+  uint64_t flow_table_full = 0;      // packets whose flow found no room
+  uint64_t firewall_would_drop = 0;  // flows that an observing firewall let pass
 };
 
 struct TableLevel {
@@ -226,7 +249,8 @@ class Engine {
   // Routes to other hosts. A list has IPv4 before IPv6; in a family the default route, then by address, the more
   // specific first. VNI 0 lists all VNIs.
   Status create_route(uint32_t vni, const IpPrefix& prefix, uint32_t nexthop_vni, const IpAddress& nexthop);
-  Status delete_route(uint32_t vni, const IpPrefix& prefix);
+  // All next hops of the prefix, or the one given (ROUTE_NOT_FOUND if the route has it not).
+  Status delete_route(uint32_t vni, const IpPrefix& prefix, const std::optional<Ipv6Address>& nexthop = {});
   Result<std::vector<RouteInfo>> list_routes(uint32_t vni) const;
 
   Result<bool> check_vni_in_use(uint32_t vni, VniType type) const;

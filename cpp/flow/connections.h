@@ -1,0 +1,68 @@
+// A worker's hand on the flow table: begins, changes and ends connections, both directions together.
+#pragma once
+
+#include <functional>
+
+#include "flow/ager.h"
+#include "flow/decide.h"
+
+namespace ironcore {
+
+class Connections {
+ public:
+  Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits);
+
+  enum class Refusal : uint8_t { kNone, kTableFull, kQuota };
+  struct Begun {
+    FlowEntry* entry;  // of this direction, another worker's if that was faster; null: refused
+    Refusal refusal = Refusal::kNone;
+    bool created = false;
+  };
+  // Enters a connection whose first packet has this key. A full table or quota makes room by giving up another
+  // connection that has not come far (FlowAger::victim).
+  Begun begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now);
+
+  // The original direction was decided again: what differs is replaced, the rest stays. Returns both directions'
+  // entries as they are now (null: no answer foreseen, or no room).
+  struct Pair {
+    FlowEntry* original;
+    FlowEntry* reply;
+  };
+  Pair update(FlowEntry& original, const Decision& decision, Tick now);
+
+  // Ends the connection that the entry belongs to.
+  void end(FlowEntry& entry);
+
+  // The later fragments of a packet whose first went by `content`.
+  void remember_fragments(const FlowKey& key, const FlowContent& content, uint32_t generation_index,
+                          uint32_t generation, Tick now);
+
+  // Ends what was idle for too long; at most `limit` looks. True: more is due.
+  bool age(Tick now, unsigned limit) { return ager_.advance(flows_, now, limit, expire_); }
+  void recycle() { flows_.recycle(pool_); }
+  uint64_t expired() const { return expired_; }
+  uint64_t evicted() const { return evicted_; }
+
+ private:
+  FlowTable::Insertion insert(const FlowKey& key, uint64_t hash, const Decision::Direction& direction, Tick now,
+                              FlowRef replace = {});
+  Begun join(FlowEntry& original, const FlowKey& key, uint64_t hash, const Decision& decision, Tick now);
+  bool make_room(std::optional<uint16_t> port);
+  void release_nat(const FlowEntry& original);
+
+  FlowTable& flows_;
+  NatPorts& nat_ports_;
+  FlowLimits& limits_;
+  FlowPool pool_;
+  FlowAger ager_;
+  const std::function<void(FlowRef)> expire_;
+  uint64_t expired_ = 0, evicted_ = 0;
+};
+
+// The NAT mapping that a connection with such an original direction holds.
+NatMapping nat_mapping(const FlowKey& original, const FlowContent& content);
+
+// As it can be compared and carried on.
+inline FlowContent content_of(const FlowEntry& entry) { return {entry.program, entry.rewrite, entry.owner}; }
+
+}  // namespace ironcore
