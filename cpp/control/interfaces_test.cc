@@ -43,7 +43,7 @@ TEST_F(Interfaces, LifeOfOne) {
   EXPECT_EQ(to_string(info.value.ipv4), "10.0.0.1");
   EXPECT_EQ(to_string(info.value.ipv6), "2001:db8::1");
   EXPECT_EQ(info.value.hostname, "web");
-  EXPECT_EQ(info.value.total_meter_rate, 1000u);  // nothing applies it on this kind of device
+  EXPECT_EQ(info.value.total_meter_rate, 1000u);
   EXPECT_EQ(net.engine().list_interfaces().size(), 1u);
   EXPECT_TRUE(net.engine().check_vni_in_use(100, VniType::kIpv6).value);
   EXPECT_EQ(net.engine().delete_interface("vm0"), Status::OK);
