@@ -1,9 +1,8 @@
 // Counters as Python sees them: read-only values, drops by name.
-#include "bindings/counters.h"
-
 #include <string>
 #include <unordered_map>
 
+#include "bindings/bindings.h"
 #include "bindings/casters.h"
 #include "ironcore/engine.h"
 
@@ -47,7 +46,9 @@ void bind_counters(py::module_& m) {
       .def_readonly("flows_created", &WorkerCounters::flows_created)
       .def_readonly("flows_redecided", &WorkerCounters::flows_redecided)
       .def_readonly("flows_expired", &WorkerCounters::flows_expired)
-      .def_readonly("flow_table_full", &WorkerCounters::flow_table_full);
+      .def_readonly("flows_evicted", &WorkerCounters::flows_evicted)
+      .def_readonly("flow_table_full", &WorkerCounters::flow_table_full)
+      .def_readonly("firewall_would_drop", &WorkerCounters::firewall_would_drop);
 
   py::class_<TableLevel>(m, "TableLevel")
       .def_readonly("name", &TableLevel::name)

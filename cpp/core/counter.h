@@ -11,7 +11,6 @@ class Counter {
   // A plain load and store, not a locked add: only the owning worker writes.
   void add(uint64_t n) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
   void increment() { add(1); }
-  void set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   void reset() { value_.store(0, std::memory_order_relaxed); }
   uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 

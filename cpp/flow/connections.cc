@@ -27,13 +27,19 @@ NatMapping nat_mapping(const FlowKey& original, const FlowContent& content) {
   return mapping;
 }
 
-Connections::Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits)
-    : flows_(flows), nat_ports_(nat_ports), limits_(limits), ager_(limits), expire_([this](FlowRef ref) {
+Connections::Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted)
+    : flows_(flows),
+      nat_ports_(nat_ports),
+      limits_(limits),
+      ager_(limits),
+      expire_([this](FlowRef ref) {
         if (FlowEntry* entry = flows_.get(ref)) {
-          if (counts_for_quota(entry->owner)) ++expired_;
+          if (counts_for_quota(entry->owner)) expired_.increment();
           end(*entry);
         }
-      }) {}
+      }),
+      expired_(expired),
+      evicted_(evicted) {}
 
 FlowTable::Insertion Connections::insert(const FlowKey& key, uint64_t hash, const Decision::Direction& direction,
                                          Tick now, FlowRef replace) {
@@ -44,7 +50,7 @@ FlowTable::Insertion Connections::insert(const FlowKey& key, uint64_t hash, cons
 bool Connections::make_room(std::optional<uint16_t> port) {
   FlowEntry* entry = flows_.get(ager_.victim(flows_, port));
   if (!entry) return false;
-  ++evicted_;
+  evicted_.increment();
   end(*entry);
   return true;
 }

@@ -10,7 +10,8 @@ namespace ironcore {
 
 class Connections {
  public:
-  Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits);
+  // Counts connections whose time was over, and those given up for others.
+  Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted);
 
   enum class Refusal : uint8_t { kNone, kTableFull, kQuota };
   struct Begun {
@@ -40,8 +41,6 @@ class Connections {
   // Ends what was idle for too long; at most `limit` looks. True: more is due.
   bool age(Tick now, unsigned limit) { return ager_.advance(flows_, now, limit, expire_); }
   void recycle() { flows_.recycle(pool_); }
-  uint64_t expired() const { return expired_; }
-  uint64_t evicted() const { return evicted_; }
 
  private:
   FlowTable::Insertion insert(const FlowKey& key, uint64_t hash, const Decision::Direction& direction, Tick now,
@@ -56,7 +55,8 @@ class Connections {
   FlowPool pool_;
   FlowAger ager_;
   const std::function<void(FlowRef)> expire_;
-  uint64_t expired_ = 0, evicted_ = 0;
+  Counter& expired_;
+  Counter& evicted_;
 };
 
 // The NAT mapping that a connection with such an original direction holds.

@@ -101,10 +101,33 @@ Frame icmp_echo(uint8_t type, uint16_t id) {
   put16(message, id);
   put16(message, 1);
   message.resize(32, 0x5a);
+  if (type == 0 || type == 8) {  // ICMPv6 needs the addresses too
+    const unsigned checksum = ~sum_of(message) & 0xffff;
+    message[2] = static_cast<uint8_t>(checksum >> 8);
+    message[3] = static_cast<uint8_t>(checksum);
+  }
   return message;
 }
 
-Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& payload) {
+Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& segment) {
+  Frame payload = segment;
+  if (proto == 6 && payload.size() >= 20) {
+    Frame pseudo;
+    if (is_v6(src)) {
+      put(pseudo, ip6(src));
+      put(pseudo, ip6(dst));
+    } else {
+      put(pseudo, ip4(src));
+      put(pseudo, ip4(dst));
+    }
+    put16(pseudo, proto);
+    put16(pseudo, static_cast<unsigned>(payload.size()));
+    payload[16] = payload[17] = 0;
+    put(pseudo, payload);
+    const unsigned checksum = ~sum_of(pseudo) & 0xffff;
+    payload[16] = static_cast<uint8_t>(checksum >> 8);
+    payload[17] = static_cast<uint8_t>(checksum);
+  }
   const MacAddress gateway = {0x02, 0, 0, 0, 0, 1};
   return is_v6(src) ? ethernet(gateway, kVmMac, 0x86dd, ipv6(src, dst, proto, payload))
                     : ethernet(gateway, kVmMac, 0x0800, ipv4(src, dst, proto, payload));

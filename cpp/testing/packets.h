@@ -27,8 +27,8 @@ Frame udp(uint16_t src_port, uint16_t dst_port, size_t payload = 18);
 Frame tcp(uint16_t src_port, uint16_t dst_port, uint8_t flags);
 Frame icmp_echo(uint8_t type, uint16_t id);
 
-// IP packet of the family of its addresses, in an Ethernet frame as a VM sends it.
-Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& payload);
+// IP packet of the family of its addresses, in an Ethernet frame as a VM sends it. TCP gets its checksum here.
+Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& segment);
 Frame udp_from_vm(const std::string& src, const std::string& dst, uint16_t src_port = 1000, uint16_t dst_port = 2000);
 
 // The IP packet of a VM's frame as another host sends it.

@@ -47,7 +47,7 @@ Worker::Worker(unsigned id, WorkerShared& shared)
       flows_(shared.flows),
       generations_(shared.tables.generations.data()),
       tables_(shared.tables),
-      connections_(shared.flows, shared.nat_ports, shared.flow_limits),
+      connections_(shared.flows, shared.nat_ports, shared.flow_limits, stats_.flows_expired, stats_.flows_evicted),
       handed_over_(create_ring("handover")),
       injected_(create_ring("inject")) {
   for (Port* port : shared.ports.all()) ports_[port->id] = port;
@@ -116,8 +116,6 @@ void Worker::update_time() {
     connections_.recycle();
   }
   aging_left_ = connections_.age(tick_, kAgingBudget);
-  stats_.flows_expired.set(connections_.expired());
-  stats_.flows_evicted.set(connections_.evicted());
 }
 
 unsigned Worker::poll() {

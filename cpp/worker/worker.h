@@ -131,6 +131,7 @@ class Worker {
   const std::atomic<uint32_t>* const generations_;
   const TableView& tables_;
   Port* ports_[RTE_MAX_ETHPORTS] = {};
+  WorkerStats stats_;
   Connections connections_;
   std::vector<std::pair<Port*, rte_mbuf*>> looped_;  // to underlay addresses of this host
   uint64_t now_ = 0;                                 // TSC at the start of the round
@@ -143,7 +144,6 @@ class Worker {
   rte_ring* injected_;     // frames made outside of workers
   std::unique_ptr<TxBuffer[]> tx_ = std::make_unique<TxBuffer[]>(RTE_MAX_ETHPORTS);
   std::vector<uint16_t> tx_pending_;
-  WorkerStats stats_;
 };
 
 }  // namespace ironcore
