@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from metalbond.codec import MAX_IDENTITY
+from metalbond.inspect import PeerView
 from metalbond.link import LinkConfig, ServerLink
 from metalbond.session import MAX_KEEPALIVE, Role, SessionConfig, SessionState
 from metalbond.stats import Stats
@@ -205,6 +207,37 @@ class MetalbondClient:
             "announced": len(self._union.announced()),
             "stale": sum(self._union.stale(server) for server in self._links),
         }
+
+    # What it shows of itself: metalbond.inspect.Inspectable
+
+    @property
+    def role(self) -> str:
+        return "client"
+
+    def peers(self) -> list[PeerView]:
+        union = self._union
+        return [
+            replace(link.view(), routes=union.received.count_of(server), stale=union.stale(server))
+            for server, link in self._links.items()
+        ]
+
+    def vnis(self) -> dict[int, int]:
+        return self._union.destination_counts()
+
+    def route_count(self) -> int:
+        return self._union.route_count()
+
+    def destinations(self, vni: int) -> list[Destination]:
+        return self._union.destinations(vni)
+
+    def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
+        return self._union.hops(vni, destination)
+
+    def record_changes(self, on: bool) -> None:
+        self._union.changes.record(on)
+
+    def take_changes(self) -> set[Route]:
+        return self._union.changes.take()
 
     # What links ask and tell
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from metalbond.inspect import Recorder
 from metalbond.rib import RouteTable
 from metalbond.types import HopType, Route
 
@@ -105,6 +106,7 @@ class Distributor:
         self._origins: dict[int, Hashable] = {}
         self._of_vni: dict[int, dict[int, Subscriber]] = {}
         self._touched: set[int] = set()
+        self.changes = Recorder()
 
     def connect(self, peer: int, identity: bytes = b"", *, original: bool = False) -> Subscriber:
         origin: Hashable = identity or peer
@@ -187,6 +189,8 @@ class Distributor:
             del self._of_vni[vni]
 
     def _distribute(self, route: Route) -> None:
+        if self.changes.routes is not None:
+            self.changes.routes.add(route)
         subscribers = self._of_vni.get(route.vni)
         if not subscribers:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from metalbond import codec, session
 from metalbond.codec import InvalidRouteError, MessageType
 from metalbond.distribution import Outbox
+from metalbond.inspect import PeerView
 from metalbond.peer import Peer
 from metalbond.session import SessionConfig, SessionState
 from metalbond.stats import Stats
@@ -82,6 +83,7 @@ class ServerLink:
         self._log = log.bind(server=server)
         self._reported = False
         self._was_up = False
+        self._started = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -97,7 +99,23 @@ class ServerLink:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._answers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._last_update = 0.0
-        self._warned = False
+        self._refused: Counter[str] = Counter()
+
+    def view(self) -> PeerView:
+        state, hello = self._peer.session if self._peer else self._idle, None
+        if self._peer:
+            hello = self._peer.session.peer
+        return PeerView(
+            self.server,
+            state.state.name,
+            age=asyncio.get_running_loop().time() - self._started if self._peer else 0.0,
+            interval=state.interval,
+            revision=hello.revision if hello else 0,
+            hold=hello.hold if hello else 0,
+            subscriptions=tuple(sorted(self._subscribed)),
+            waiting=self.waiting,
+            refused=dict(self._refused),
+        )
 
     @property
     def state(self) -> SessionState:
@@ -184,7 +202,7 @@ class ServerLink:
             self._stats.dials_failed += 1
             self._idle, _ = session.step(self._idle, session.Lost(loop.time(), "dial"), self._config.session)
             raise error if str(error) else TimeoutError(f"no answer within {self._config.dial_timeout:g} s") from None
-        started = loop.time()
+        started = self._started = loop.time()
         self._ended = loop.create_future()
         factor = random.uniform(0.75, 0.95)
         try:
@@ -281,8 +299,8 @@ class ServerLink:
 
     def _refuse(self, error: InvalidRouteError) -> None:
         self._stats.updates_refused["invalid"] += 1
-        if not self._warned:
-            self._warned = True
+        self._refused["invalid"] += 1
+        if self._refused["invalid"] == 1:
             self._log.warning("route refused, more like it are only counted", error=str(error))
 
     def on_keepalive(self) -> None:

@@ -6,17 +6,19 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import structlog
 
 from metalbond import codec
-from metalbond.codec import InvalidRouteError, MessageType
+from metalbond.codec import Hello, InvalidRouteError, MessageType
 from metalbond.distribution import Distributor, Subscriber
+from metalbond.inspect import HELD, PeerView
 from metalbond.peer import FloodError, Peer
 from metalbond.session import Role, SessionConfig, SessionState
 from metalbond.stats import Stats
+from metalbond.types import Destination, NextHop, Route
 from metalbond.wire import Pace, endpoint_text, parse_endpoint
 
 log = structlog.get_logger(__name__)
@@ -62,8 +64,10 @@ class _ServerPeer:
         self._distributor = server.distributor
         self._number = number
         self._subscriber: Subscriber | None = None
+        self._hello: Hello | None = None
         self._hold = 0
-        self._warned: set[str] = set()
+        self._refused: Counter[str] = Counter()
+        self._started = asyncio.get_running_loop().time()
         self.peer = Peer(
             sock,
             self._config.session(),
@@ -76,7 +80,7 @@ class _ServerPeer:
     def on_established(self) -> None:
         hello = self.peer.session.peer
         assert hello is not None
-        self._hold = hello.hold
+        self._hello, self._hold = hello, hello.hold
         extended = self.peer.session.extended
         self._subscriber = self._distributor.connect(self._number, hello.identity, original=not extended)
         self._server.stats.sessions_established += 1
@@ -136,8 +140,8 @@ class _ServerPeer:
 
     def _refuse(self, reason: str, what: str) -> None:
         self._server.stats.updates_refused[reason] += 1
-        if reason not in self._warned:
-            self._warned.add(reason)
+        self._refused[reason] += 1
+        if self._refused[reason] == 1:
             self._log.warning("message refused, more like it are only counted", reason=reason, message=what)
 
     def on_keepalive(self) -> None:
@@ -162,6 +166,23 @@ class _ServerPeer:
         self._server.stats.updates_sent += len(entries) - entries.count(None)
         return frames, bool(outbox)
 
+    def view(self) -> PeerView:
+        hello, subscriber = self._hello, self._subscriber
+        return PeerView(
+            self.peer.connection.remote,
+            self.peer.session.state.name,
+            hello.identity.decode(errors="backslashreplace") if hello else "",
+            asyncio.get_running_loop().time() - self._started,
+            self.peer.session.interval,
+            hello.revision if hello else 0,
+            self._hold,
+            tuple(sorted(subscriber.subscriptions)) if subscriber else (),
+            self._distributor.table.count_of(self._number),
+            0,
+            len(subscriber.outbox) if subscriber else 0,
+            dict(self._refused),
+        )
+
     def on_lost(self, reason: str, detail: str) -> None:
         routes = self._distributor.table.count_of(self._number)
         established = self._subscriber is not None
@@ -181,6 +202,7 @@ class MetalbondServer:
         self._peers: dict[int, _ServerPeer] = {}
         self._numbers = count(1)
         self._holds: dict[int, asyncio.TimerHandle] = {}
+        self._held: dict[int, PeerView] = {}
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
 
@@ -226,12 +248,46 @@ class MetalbondServer:
         """Lost peers whose routes are kept."""
         return len(self._holds)
 
+    # What it shows of itself: metalbond.inspect.Inspectable
+
+    @property
+    def role(self) -> str:
+        return "server"
+
+    def peers(self) -> list[PeerView]:
+        count_of = self.distributor.table.count_of
+        held = [replace(view, routes=count_of(number), stale=count_of(number)) for number, view in self._held.items()]
+        return [peer.view() for peer in self._peers.values()] + held
+
+    def vnis(self) -> dict[int, int]:
+        return self.distributor.table.destination_counts()
+
+    def route_count(self) -> int:
+        return len(self.distributor.table)
+
+    def destinations(self, vni: int) -> list[Destination]:
+        return self.distributor.table.destinations(vni)
+
+    def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
+        hops = self.distributor.table.hops(vni, destination)
+        return {hop: tuple(map(self._name, sources)) for hop, sources in hops.items()}
+
+    def record_changes(self, on: bool) -> None:
+        self.distributor.changes.record(on)
+
+    def take_changes(self) -> set[Route]:
+        return self.distributor.changes.take()
+
+    def _name(self, number: int) -> str:
+        peer = self._peers.get(number)
+        return peer.peer.connection.remote if peer else self._held[number].name
+
     def wake_touched(self) -> None:
         for number in self.distributor.take_touched():
             self._peers[number].peer.wake()
 
     def peer_lost(self, number: int, reason: str, *, established: bool, hold: int) -> None:
-        del self._peers[number]
+        view = self._peers.pop(number).view()
         self.stats.sessions_lost[reason] += 1
         if not established:
             return
@@ -240,6 +296,7 @@ class MetalbondServer:
         held = held and self.distributor.table.count_of(number) > 0
         self.distributor.disconnect(number, hold=held)
         if held:
+            self._held[number] = replace(view, state=HELD, interval=0, subscriptions=(), waiting=0)
             self._holds[number] = asyncio.get_running_loop().call_later(hold, self._release, number)
         self.wake_touched()
 
@@ -247,6 +304,7 @@ class MetalbondServer:
         del self._holds[number]
         log.info("hold ended", routes=self.distributor.table.count_of(number))
         self.distributor.release(number)
+        del self._held[number]
         self.wake_touched()
 
     async def _accept(self, listener: socket.socket) -> None:
