@@ -49,6 +49,14 @@ class PeerView:
     """Messages that it must still be told."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Messages of this connection that were ignored, by reason."""
+    mesh: bool = False
+    """A server of the mesh: one that this server dials (then its name is the configured one), or one that dials it."""
+    rule: str = ""
+    """Name of the policy's rule, empty without a policy."""
+    proven: bool = False
+    """Whether the identity is that of a certificate."""
+    reason: str = ""
+    """Why the connection was refused or ended for a fault of the peer; the last ones are shown, with state CLOSED."""
 
 
 class Recorder:

@@ -6,9 +6,9 @@ import asyncio
 import random
 import socket
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
@@ -20,8 +20,11 @@ from metalbond.inspect import PeerView
 from metalbond.peer import Peer
 from metalbond.session import SessionConfig, SessionState
 from metalbond.stats import Stats
+from metalbond.tls import Tls, handshake
 from metalbond.types import Route
 from metalbond.wire import Pace, parse_endpoint
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +48,9 @@ class LinkConfig:
     """Seconds: the waits before dials are random between 0.05 and a bound that doubles from 0.2 up to this."""
     stall_timeout: float = 30.0
     original_pace: Pace = ORIGINAL_SERVER_PACE
+    tls: Tls | None = None
+    tls_name: str = ""
+    """What the servers' certificates must name, instead of the host that is dialled."""
 
 
 class LinkOwner(Protocol):
@@ -232,14 +238,16 @@ class ServerLink:
                 if local:
                     sock.bind(local)
                 await loop.sock_connect(sock, address)
+                if self._config.tls is None:
+                    return sock
+                name = self._config.tls_name or self._host
+                return await handshake(sock, self._config.tls.context(), server_name=name)
             except OSError as error:
                 errors.append(error)
                 sock.close()
             except BaseException:
                 sock.close()
                 raise
-            else:
-                return sock
         raise errors[0]
 
     def _report_failure(self, state: RetryCallState) -> None:
@@ -286,16 +294,20 @@ class ServerLink:
         assert kind is MessageType.UPDATE and self._peer is not None
         self._stats.updates_received += len(payloads)
         self._last_update = asyncio.get_running_loop().time()
-        updates: list[tuple[bool, Route]] = []
+        self._hand_on(payloads, original=not self._peer.session.extended)
+
+    def _hand_on(self, payloads: list[bytes], *, original: bool) -> None:
+        updates = [
+            update for update in self._decoded(payloads, codec.decode_update) if update[1].vni not in self._muted
+        ]
+        self._owner.received(self.server, updates, original=original)
+
+    def _decoded(self, payloads: list[bytes], decode: Callable[[bytes], T]) -> Iterator[T]:
         for payload in payloads:
             try:
-                update = codec.decode_update(payload)
+                yield decode(payload)
             except InvalidRouteError as error:
                 self._refuse(error)
-                continue
-            if update[1].vni not in self._muted:
-                updates.append(update)
-        self._owner.received(self.server, updates, original=not self._peer.session.extended)
 
     def _refuse(self, error: InvalidRouteError) -> None:
         self._stats.updates_refused["invalid"] += 1
