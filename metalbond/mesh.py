@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from metalbond import codec
+from metalbond.client import DEFAULT_GRACE, DEFAULT_SETTLE
 from metalbond.codec import Reflected
 from metalbond.distribution import Distributor
 from metalbond.inspect import PeerView
@@ -36,9 +37,9 @@ ALL = 0
 class MeshConfig:
     servers: tuple[str, ...] = ()
     """ "host:port" of the others."""
-    grace: float = 300.0
+    grace: float = DEFAULT_GRACE
     """Seconds for which routes of a lost server stay."""
-    settle: float = 15.0
+    settle: float = DEFAULT_SETTLE
     """Seconds for which routes stay that a server has not sent again after it came back."""
 
 

@@ -112,6 +112,14 @@ class RawPeer:
         await asyncio.get_running_loop().sock_connect(sock, (host.strip("[]"), int(port)))
         return cls(sock)
 
+    @classmethod
+    async def connect_ipv4(cls, address: str) -> RawPeer:
+        host, _, port = address.rpartition(":")
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        return cls(sock)
+
     async def send(self, *frames: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, b"".join(frames))
 
@@ -194,9 +202,9 @@ class RawServer:
 class Process:
     """The program `metalbond` as a child process whose log is read line by line."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "metalbond.main", *arguments],
+            [*prefix, sys.executable, "-m", "metalbond.main", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
@@ -245,8 +253,11 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def process(*arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[Process]:
-    child = Process(*arguments, environment=environment)
+async def process(
+    *arguments: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+) -> AsyncIterator[Process]:
+    """`prefix`: words of a command that runs the program."""
+    child = Process(*arguments, environment=environment, prefix=prefix)
     try:
         yield child
     finally:
