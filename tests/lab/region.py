@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.lab.cleanup import remove
 from tests.lab.guest import Guest, PingResult
-from tests.lab.machines import TENANT, MachineProvider, Placement
+from tests.lab.machines import APINET, TENANT, MachineProvider, Placement
 from tests.lab.namespace import Namespace
 from tests.lab.stack import Stack
 from tests.lab.topology import Hypervisor, Topology
@@ -86,8 +88,25 @@ class Region:
         for name in self.guests:
             self.wait_addresses(name)
 
-    def _place(self, name: str) -> Placement:
-        return self.provider.place(self.guests[name], self.hypervisor(name))
+    @contextlib.contextmanager
+    def visitor(self, name: str, number: int, addresses: Sequence[str]) -> Iterator[Placement]:
+        """One more guest of network blue on hypervisor `number` while the block runs, plugged in, not configured."""
+        self.stack.ironctl("apply", "-f", "-", text_in=json.dumps(_interface(name, addresses)))
+        self._numbers[name] = number
+        guest = self.guests[name] = self.guest(name)
+        try:
+            guest.create()
+            place = self.places[name] = self.provider.place(guest, self.hypervisor(name), timeout=60)
+            try:
+                yield place
+            finally:
+                guest.unplug(self.hypervisor(name).namespace, place.device)
+        finally:
+            self.guests.pop(name).delete()
+            self.places.pop(name, None)
+            for kind, namespace in (("core.apinet", APINET), ("networking", TENANT)):
+                resource = f"networkinterfaces.{kind}.ironcore.dev"
+                self.stack.ironctl("delete", "--ignore-not-found", resource, f"{name}-eth0", "-n", namespace)
 
     def wait_addresses(self, name: str) -> None:
         """Wait until a guest has both its addresses."""
@@ -137,6 +156,19 @@ class Region:
         while (found := self.programmed()) != expected:
             assert time.monotonic() < deadline, "\n".join(["programmed state differs:", *_differences(expected, found)])
             time.sleep(0.2)
+
+
+def _interface(name: str, addresses: Sequence[str]) -> dict[str, object]:
+    return {
+        "apiVersion": "networking.ironcore.dev/v1alpha1",
+        "kind": "NetworkInterface",
+        "metadata": {"name": f"{name}-eth0", "namespace": TENANT},
+        "spec": {
+            "networkRef": {"name": "blue"},
+            "ipFamilies": ["IPv4", "IPv6"],
+            "ips": [{"value": address} for address in addresses],
+        },
+    }
 
 
 def _differences(expected: Programmed, found: Programmed) -> list[str]:
