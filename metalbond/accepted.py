@@ -52,7 +52,7 @@ class ServerConfig:
     """Of all peers together."""
     original_pace: Pace = ORIGINAL_CLIENT_PACE
     identity: bytes = b""
-    """Name of this server in its mesh, at most 64 bytes; empty: one is made up."""
+    """Name of this server in its mesh, at most 64 bytes; empty: that of its certificate, or one is made up."""
 
 
 class Host(Protocol):

@@ -121,5 +121,9 @@ _SERVER = (
         show_default=True,
         help="Seconds for which routes stay that a server has not sent again after it came back.",
     ),
-    click.option("--identity", default="", help="Name of this server in its mesh; made up by default."),
+    click.option(
+        "--identity",
+        default="",
+        help="Name of this server in its mesh; by default that of its certificate, or made up.",
+    ),
 )

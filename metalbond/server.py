@@ -55,14 +55,15 @@ class MetalbondServer:
     ) -> None:
         """Raises ValueError for impossible arguments; TlsError is one."""
         self.config = config or ServerConfig()
+        self._tls = Tls(tls, server_side=True) if tls else None
         if not self.config.identity:
-            self.config = replace(self.config, identity=secrets.token_hex(8).encode())
+            name = (self._tls.name if self._tls else "") or secrets.token_hex(8)
+            self.config = replace(self.config, identity=name.encode())
         if len(self.config.identity) > MAX_IDENTITY:
             raise ValueError(f"identity: {len(self.config.identity)} bytes, at most {MAX_IDENTITY}")
         self.stats = stats or Stats()
         self.distributor = Distributor(self.config.identity)
         self.policy = policy
-        self._tls = Tls(tls, server_side=True) if tls else None
         session = SessionConfig(
             Role.CLIENT, self.config.keepalive, self.config.hello_timeout, identity=self.config.identity, mesh=True
         )

@@ -10,6 +10,7 @@ from socket import socket
 from typing import Any
 
 import structlog
+from cryptography import x509
 
 from metalbond.files import Fingerprint, fingerprint
 
@@ -41,6 +42,13 @@ class Tls:
 
     def _fingerprint(self) -> Fingerprint:
         return fingerprint(self._files.certificate, self._files.key, self._files.ca)
+
+    @property
+    def name(self) -> str:
+        """Common name of the own certificate, empty if it has none."""
+        certificate = x509.load_pem_x509_certificate(self._files.certificate.read_bytes())
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return str(names[0].value) if names else ""
 
     def context(self) -> ssl.SSLContext:
         seen = self._fingerprint()
