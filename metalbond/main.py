@@ -19,12 +19,16 @@ from metalbond import cli
 from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
 from metalbond.metrics import client_registry, server_registry
 from metalbond.notify import notify
+from metalbond.security import ServerSecurity, TlsOptions, server_security_options, tls_options
 from metalbond.server import DEFAULT_MAX_HOLD, MetalbondServer, ServerConfig
 from metalbond.session import MAX_KEEPALIVE
+from metalbond.tls import TlsError
 from metalbond.types import Destination, NextHop, Route
 from metalbond.wire import parse_endpoint
 
 log = structlog.get_logger(__name__)
+
+DEFAULT_LISTEN = "[::1]:4711"
 
 _ENDPOINT = cli.Parsed("host:port", cli.endpoint)
 _ENDPOINTS = cli.Parsed("host:port[,...]", cli.split_list(cli.endpoint))
@@ -49,10 +53,11 @@ def main() -> None:
     "--listen",
     type=_ENDPOINTS,
     multiple=True,
-    default=["[::1]:4711"],
-    show_default=True,
-    help="Address to serve; may be repeated. The protocol knows no authentication: any peer may announce anything.",
+    help="Address to serve without TLS; may be repeated. Without a policy any peer may announce anything there. "
+    "Default: [::1]:4711, if there is no --listen-tls.",
 )
+@server_security_options
+@tls_options
 @_KEEPALIVE
 @click.option(
     "--max-hold",
@@ -63,24 +68,42 @@ def main() -> None:
 )
 @_METRICS
 @_VERBOSE
-def server(listen: tuple[list[str], ...], keepalive: int, max_hold: int, metrics: str | None, verbose: bool) -> None:
+def server(
+    listen: tuple[list[str], ...],
+    security: ServerSecurity,
+    tls: TlsOptions,
+    keepalive: int,
+    max_hold: int,
+    metrics: str | None,
+    verbose: bool,
+) -> None:
     """Take routes from clients and give them to those that subscribe."""
     _configure_logs(verbose)
-    config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold)
-    run(_serve(cli.flatten(listen), config, metrics))
-
-
-async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -> None:
-    stopped = _stop_signal()
-    instance = MetalbondServer(config)
+    config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold, identity=security.identity)
+    plain = cli.flatten(listen) or ([] if security.listen else [DEFAULT_LISTEN])
+    if security.listen and tls.files is None:
+        raise click.UsageError("--listen-tls needs --tls-certificate, --tls-key and --tls-ca")
     try:
-        await instance.start(listen)
+        policy = security.policy.load() if security.policy else None
+        instance = MetalbondServer(config, policy=policy, mesh=security.mesh, tls=tls.files, tls_name=tls.name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    run(_serve(instance, plain, security, metrics))
+
+
+async def _serve(instance: MetalbondServer, listen: list[str], security: ServerSecurity, metrics: str | None) -> None:
+    stopped = _stop_signal()
+    try:
+        await instance.start(listen, security.listen)
     except OSError as error:
-        raise click.ClickException(f"--listen {', '.join(listen)}: {error}") from None
+        raise click.ClickException(f"--listen {', '.join([*listen, *security.listen])}: {error}") from None
     _expose(server_registry(instance), metrics)
+    following = asyncio.create_task(security.policy.follow(instance.set_policy)) if security.policy else None
     notify("READY=1")
     await stopped.wait()
     notify("STOPPING=1")
+    if following is not None:
+        following.cancel()
     await instance.close()
 
 
@@ -93,6 +116,7 @@ async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -
     multiple=True,
     help="Route to announce, VNI#PREFIX#NEXTHOP[#TYPE[#FROM#TO]] with TYPE std, lb or nat; may be repeated.",
 )
+@tls_options
 @_KEEPALIVE
 @click.option("--local-address", help="Source address of connections.")
 @click.option("--identity", default="", help="Unique name that survives restarts: servers then hold routes for it.")
@@ -123,6 +147,7 @@ def client(
     servers: tuple[list[str], ...],
     subscribe: tuple[list[int], ...],
     announce: tuple[list[Route], ...],
+    tls: TlsOptions,
     keepalive: int,
     local_address: str | None,
     identity: str,
@@ -144,7 +169,11 @@ def client(
             settle_seconds=settle,
             identity=identity,
             hold_seconds=hold,
+            tls=tls.files,
+            tls_name=tls.name,
         )
+    except TlsError as error:
+        raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
     run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))

@@ -137,8 +137,8 @@ def test_sample_of_the_route_server(installed: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     seen: dict[str, Any] = {}
 
-    async def serve(listen: list[str], config: Any, metrics: str | None) -> None:
-        seen.update(listen=listen, config=config, metrics=metrics)
+    async def serve(instance: Any, listen: list[str], security: Any, metrics: str | None) -> None:
+        seen.update(listen=listen, config=instance.config, metrics=metrics)
 
     monkeypatch.setattr(metalbond.main, "_serve", serve)
     monkeypatch.setattr(metalbond.main, "_configure_logs", lambda verbose: None)
