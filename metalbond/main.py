@@ -17,6 +17,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from metalbond import cli
 from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
+from metalbond.kernel.installer import KernelRoutes
+from metalbond.kernel.options import KernelConfig, kernel_options
+from metalbond.kernel.program import installed
 from metalbond.metrics import client_registry, server_registry
 from metalbond.notify import notify
 from metalbond.security import ServerSecurity, TlsOptions, server_security_options, tls_options
@@ -141,6 +144,7 @@ async def _serve(instance: MetalbondServer, listen: list[str], security: ServerS
     show_default=True,
     help="Seconds for which routes stay that a server has not sent again after it came back.",
 )
+@kernel_options
 @_METRICS
 @_VERBOSE
 def client(
@@ -154,16 +158,18 @@ def client(
     hold: int,
     grace: float,
     settle: float,
+    kernel: KernelConfig | None,
     metrics: str | None,
     verbose: bool,
 ) -> None:
-    """Announce routes, subscribe to others, and log what comes."""
+    """Announce routes, subscribe to others, and log or install what comes."""
     _configure_logs(verbose)
+    routes = KernelRoutes(kernel.tables, kernel.device, ipv4_only=kernel.ipv4_only) if kernel else None
     try:
         instance = MetalbondClient(
             cli.flatten(servers),
             keepalive or DEFAULT_KEEPALIVE,
-            backend=LogBackend(),
+            backend=routes or LogBackend(),
             local_address=local_address,
             grace_seconds=grace,
             settle_seconds=settle,
@@ -176,7 +182,8 @@ def client(
         raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))
+    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics)
+    run(installed(work, routes, kernel, instance, cli.flatten(subscribe), settle) if routes and kernel else work)
 
 
 class LogBackend:
