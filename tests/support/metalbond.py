@@ -18,7 +18,7 @@ from metalbond import codec
 from metalbond.client import MetalbondClient
 from metalbond.codec import Frame, Hello, MessageType
 from metalbond.server import MetalbondServer, ServerConfig
-from metalbond.types import Destination, NextHop, Route
+from metalbond.types import Destination, HopType, NextHop, Route
 
 WAIT = 15.0
 
@@ -28,6 +28,14 @@ async def eventually(condition: Callable[[], object], seconds: float = WAIT) -> 
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 # of another process, or not announced
             await asyncio.sleep(0.01)
+
+
+def visible_routes(own: set[Route], vnis: set[int], others: set[Route]) -> set[Route]:
+    """What a client's backend must have: its own announcements, its subscriptions, the announcements of all others."""
+    rivals = {(vni, destination) for vni, destination, hop in own if hop.type == HopType.STANDARD}
+    visible = {route for route in own if route.hop.type == HopType.LOADBALANCER_TARGET}
+    visible |= {route for route in others - own if route.hop.type != HopType.STANDARD or route[:2] not in rivals}
+    return {route for route in visible if route.vni in vnis}
 
 
 class RecordingBackend:
