@@ -13,7 +13,6 @@ from typing import Any
 import click
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry, start_http_server
 
 from metalbond import cli
 from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
@@ -22,18 +21,17 @@ from metalbond.kernel.options import KernelConfig, kernel_options
 from metalbond.kernel.program import installed
 from metalbond.metrics import client_registry, server_registry
 from metalbond.notify import notify
+from metalbond.observe import Windows, opened, window_options
 from metalbond.security import ServerSecurity, TlsOptions, server_security_options, tls_options
 from metalbond.server import DEFAULT_MAX_HOLD, MetalbondServer, ServerConfig
 from metalbond.session import MAX_KEEPALIVE
-from metalbond.tls import TlsError
+from metalbond.tls import TlsError, TlsFiles
 from metalbond.types import Destination, NextHop, Route
-from metalbond.wire import parse_endpoint
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_LISTEN = "[::1]:4711"
 
-_ENDPOINT = cli.Parsed("host:port", cli.endpoint)
 _ENDPOINTS = cli.Parsed("host:port[,...]", cli.split_list(cli.endpoint))
 _VNIS = cli.Parsed("vni[,...]", cli.split_list(cli.vni))
 _ROUTES = cli.Parsed("vni#prefix#nexthop[#type[#from#to]][,...]", cli.split_list(cli.announcement))
@@ -41,7 +39,6 @@ _ROUTES = cli.Parsed("vni#prefix#nexthop[#type[#from#to]][,...]", cli.split_list
 _KEEPALIVE = click.option(
     "--keepalive", type=click.IntRange(0, MAX_KEEPALIVE), default=0, help="Seconds between keepalives; 0 means 5."
 )
-_METRICS = click.option("--metrics", type=_ENDPOINT, help="Serve Prometheus metrics at this address.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log debug messages.")
 
 
@@ -69,7 +66,7 @@ def main() -> None:
     show_default=True,
     help="Longest time in seconds for which routes of a lost peer stay, if it asked for that.",
 )
-@_METRICS
+@window_options
 @_VERBOSE
 def server(
     listen: tuple[list[str], ...],
@@ -77,10 +74,11 @@ def server(
     tls: TlsOptions,
     keepalive: int,
     max_hold: int,
-    metrics: str | None,
+    windows: Windows,
     verbose: bool,
 ) -> None:
     """Take routes from clients and give them to those that subscribe."""
+    windows.check(tls.files)
     _configure_logs(verbose)
     config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold, identity=security.identity)
     plain = cli.flatten(listen) or ([] if security.listen else [DEFAULT_LISTEN])
@@ -91,23 +89,27 @@ def server(
         instance = MetalbondServer(config, policy=policy, mesh=security.mesh, tls=tls.files, tls_name=tls.name)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    run(_serve(instance, plain, security, metrics))
+    run(_serve(instance, plain, security, windows, tls.files))
 
 
-async def _serve(instance: MetalbondServer, listen: list[str], security: ServerSecurity, metrics: str | None) -> None:
+async def _serve(
+    instance: MetalbondServer, listen: list[str], security: ServerSecurity, windows: Windows, tls: TlsFiles | None
+) -> None:
     stopped = _stop_signal()
     try:
         await instance.start(listen, security.listen)
     except OSError as error:
         raise click.ClickException(f"--listen {', '.join([*listen, *security.listen])}: {error}") from None
-    _expose(server_registry(instance), metrics)
-    following = asyncio.create_task(security.policy.follow(instance.set_policy)) if security.policy else None
-    notify("READY=1")
-    await stopped.wait()
-    notify("STOPPING=1")
-    if following is not None:
-        following.cancel()
-    await instance.close()
+    try:
+        async with opened(windows, instance, server_registry(instance), tls):
+            following = asyncio.create_task(security.policy.follow(instance.set_policy)) if security.policy else None
+            notify("READY=1")
+            await stopped.wait()
+            notify("STOPPING=1")
+            if following is not None:
+                following.cancel()
+    finally:
+        await instance.close()
 
 
 @main.command()
@@ -145,7 +147,7 @@ async def _serve(instance: MetalbondServer, listen: list[str], security: ServerS
     help="Seconds for which routes stay that a server has not sent again after it came back.",
 )
 @kernel_options
-@_METRICS
+@window_options
 @_VERBOSE
 def client(
     servers: tuple[list[str], ...],
@@ -159,10 +161,11 @@ def client(
     grace: float,
     settle: float,
     kernel: KernelConfig | None,
-    metrics: str | None,
+    windows: Windows,
     verbose: bool,
 ) -> None:
     """Announce routes, subscribe to others, and log or install what comes."""
+    windows.check(tls.files)
     _configure_logs(verbose)
     routes = KernelRoutes(kernel.tables, kernel.device, ipv4_only=kernel.ipv4_only) if kernel else None
     try:
@@ -182,7 +185,7 @@ def client(
         raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics)
+    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), windows, tls.files)
     run(installed(work, routes, kernel, instance, cli.flatten(subscribe), settle) if routes and kernel else work)
 
 
@@ -196,7 +199,9 @@ class LogBackend:
         log.info("route removed", vni=vni, destination=str(destination), hop=str(hop))
 
 
-async def _follow(instance: MetalbondClient, vnis: list[int], routes: list[Route], metrics: str | None) -> None:
+async def _follow(
+    instance: MetalbondClient, vnis: list[int], routes: list[Route], windows: Windows, tls: TlsFiles | None
+) -> None:
     stopped = _stop_signal()
     # Announced first, so that own routes are known as such before any route arrives.
     for route in routes:
@@ -204,12 +209,14 @@ async def _follow(instance: MetalbondClient, vnis: list[int], routes: list[Route
     for vni in vnis:
         instance.subscribe(vni)
     await instance.start()
-    _expose(client_registry(instance), metrics)
-    ready = asyncio.create_task(_notify_when_ready(instance, vnis))
-    await stopped.wait()
-    ready.cancel()
-    notify("STOPPING=1")
-    await instance.close(withdraw=True)
+    try:
+        async with opened(windows, instance, client_registry(instance), tls):
+            ready = asyncio.create_task(_notify_when_ready(instance, vnis))
+            await stopped.wait()
+            ready.cancel()
+            notify("STOPPING=1")
+    finally:
+        await instance.close(withdraw=True)
 
 
 async def _notify_when_ready(instance: MetalbondClient, vnis: list[int]) -> None:
@@ -225,17 +232,6 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
-
-
-def _expose(registry: CollectorRegistry, address: str | None) -> None:
-    if address is None:
-        return
-    host, port = parse_endpoint(address)
-    try:
-        start_http_server(port, host, registry)
-    except OSError as error:
-        raise click.ClickException(f"--metrics {address}: {error}") from None
-    log.info("serving metrics", address=address)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
