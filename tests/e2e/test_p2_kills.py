@@ -11,7 +11,7 @@ from tests.lab.guest import BackgroundPing
 from tests.lab.process import Process
 from tests.lab.region import FAMILIES, Region, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(120, func_only=True)
 
 RATE = 100
 # The longest time for which a killed engine may leave its guests alone, in seconds.

@@ -6,6 +6,7 @@ import ipaddress
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -67,6 +68,14 @@ class Guest:
         home.mkdir(parents=True, exist_ok=True)
         return home
 
+    def reboot(self, host: Namespace, device: str) -> None:
+        """Become a machine that was just switched on: the same device, nothing configured, nothing remembered."""
+        self.unplug(host, device)
+        self.delete()
+        shutil.rmtree(self.home)
+        self.create()
+        self.plug(host, device)
+
     def client(self, name: str, command: str) -> Process:
         """A DHCP client in the foreground; host name, /etc/resolv.conf and dhcpcd's files are the guest's own."""
         for private in ("run", "lib"):
@@ -91,9 +100,10 @@ class Guest:
         """Those in its resolv.conf."""
         return set(re.findall(r"^nameserver (\S+)$", (self.home / "resolv.conf").read_text(), re.MULTILINE))
 
-    def default_router(self, family: int) -> str:
-        """Where its default route leads; empty without one. family: 4 or 6."""
-        routes = json.loads(self.namespace.ip("-j", f"-{family}", "route", "show", "default", "dev", DEVICE))
+    def default_router(self, family: str) -> str:
+        """Where its default route leads; empty without one. family: "ipv4" or "ipv6"."""
+        version = family.replace("ipv", "-")
+        routes = json.loads(self.namespace.ip("-j", version, "route", "show", "default", "dev", DEVICE))
         return str(routes[0].get("gateway", "")) if routes else ""
 
     def wait_address(self, address: str, timeout: float = 30) -> float:

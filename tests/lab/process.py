@@ -103,14 +103,14 @@ class Process:
         """End it at once, without a chance to clean up."""
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
-            self._wait(10)
+            self.wait_ended()
 
     def stop(self, timeout: float = 15) -> int | None:
         """End it politely; kill it if it does not listen. Returns the exit code."""
         if self.running:
             os.kill(self.pid, signal.SIGTERM)
             try:
-                self._wait(timeout)
+                self.wait_ended(timeout)
             except subprocess.TimeoutExpired:
                 self.kill()
         if self._socket is not None:
@@ -118,7 +118,8 @@ class Process:
             self._socket = None
         return self._returncode()
 
-    def _wait(self, timeout: float) -> None:
+    def wait_ended(self, timeout: float = 10) -> None:
+        """Wait until it has ended by itself or by a signal. Raises subprocess.TimeoutExpired."""
         assert self._popen is not None
         self._popen.wait(timeout)
 

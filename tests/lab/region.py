@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+
 from tests.lab.cleanup import remove
 from tests.lab.guest import Guest, PingResult
 from tests.lab.machines import APINET, TENANT, MachineProvider, Placement
@@ -38,10 +40,18 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30) ->
 class Region:
     """Everything of one lab. The prefix keeps several on one machine apart; guests: name → number of its hypervisor."""
 
-    def __init__(self, prefix: str, directory: Path, *, guests: Mapping[str, int], hypervisors: int = 2) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        directory: Path,
+        *,
+        guests: Mapping[str, int],
+        hypervisors: int = 2,
+        daemon_options: Sequence[str] = (),
+    ) -> None:
         self.topology = Topology(prefix, hypervisors)
         self._remove_leftovers(guests)
-        self.stack = Stack(self.topology, directory)
+        self.stack = Stack(self.topology, directory, daemon_options)
         self.provider = MachineProvider(self.stack)
         self.directory = directory
         self.guests = {name: self.guest(name) for name in guests}
@@ -74,6 +84,10 @@ class Region:
         """From nothing to guests with addresses."""
         self.build()
         self.stack.start()
+        self.populate()
+
+    def populate(self) -> None:
+        """Declare the examples, place the guests and let them boot; returns when they have their addresses."""
         for manifest in sorted(EXAMPLES.glob("*.yaml")):
             self.stack.ironctl("apply", "-f", str(manifest))
         for name in ("blue", "red"):
@@ -150,10 +164,17 @@ class Region:
         """What every engine has been told, as it tells itself."""
         return {h.name: self.stack.programmed(h) for h in self.topology.hypervisors}
 
+    def _told(self) -> Programmed:
+        """The same, empty while an engine is away or was not yet met by its daemon."""
+        try:
+            return self.programmed()
+        except grpc.RpcError:
+            return {}
+
     def wait_programmed(self, expected: Programmed, timeout: float = 30) -> None:
         """Wait until the engines have exactly this."""
         deadline = time.monotonic() + timeout
-        while (found := self.programmed()) != expected:
+        while (found := self._told()) != expected:
             assert time.monotonic() < deadline, "\n".join(["programmed state differs:", *_differences(expected, found)])
             time.sleep(0.2)
 
@@ -175,6 +196,7 @@ def _differences(expected: Programmed, found: Programmed) -> list[str]:
     lines = []
     for host, kinds in expected.items():
         for kind, objects in kinds.items():
-            lines += [f"{host}: {kind} lacks {item}" for item in objects if item not in found[host][kind]]
-            lines += [f"{host}: {kind} has too much: {item}" for item in found[host][kind] if item not in objects]
+            there = found.get(host, {}).get(kind, [])
+            lines += [f"{host}: {kind} lacks {item}" for item in objects if item not in there]
+            lines += [f"{host}: {kind} has too much: {item}" for item in there if item not in objects]
     return lines

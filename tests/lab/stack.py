@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import re
+import signal
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from ironcore.dpdk.v1 import dpdk_pb2, dpdk_pb2_grpc
 
+from apimachinery.etcd.process import find_processes
 from tests.lab.namespace import run
 from tests.lab.pki import Authority, Identity
 from tests.lab.process import Process
@@ -41,8 +44,9 @@ def executable(name: str) -> str:
 class Stack:
     """Every process of the lab by name: server, metalbond, and per hypervisor an engine and a daemon."""
 
-    def __init__(self, topology: Topology, directory: Path) -> None:
+    def __init__(self, topology: Topology, directory: Path, daemon_options: Sequence[str] = ()) -> None:
         self.topology = topology
+        self._daemon_options = daemon_options
         self.directory = directory
         huge = huge_pages_free() >= ENGINE_MEMORY * len(topology.hypervisors) and not os.environ.get("IRONCORE_NO_HUGE")
         self._memory = ["--socket-mem" if huge else "-m", str(ENGINE_MEMORY), *([] if huge else ["--no-huge"])]
@@ -136,6 +140,7 @@ class Stack:
             *("--metalbond-local-address", hypervisor.underlay_address, "--device-pool", pool),
             *("--underlay-prefix", hypervisor.underlay_prefix),
             *("--state-dir", str(self.directory / "state" / hypervisor.name), "--log-format", "json"),
+            *self._daemon_options,
         ]
 
     def start(self) -> None:
@@ -145,6 +150,19 @@ class Stack:
             process.start()
         for process in processes:
             process.wait_ready()
+
+    def etcd_pids(self) -> list[int]:
+        """The server's private etcd, which is no child of ours."""
+        return find_processes(self.directory / "etcd" / "etcd" / "data")
+
+    def kill(self) -> None:
+        """End everything at the same moment, etcd included, without a chance to clean up."""
+        processes = list(self.processes())
+        for pid in [*(process.pid for process in processes if process.running), *self.etcd_pids()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in processes:
+            process.wait_ended()
 
     def stop(self) -> None:
         """Stop everything in the opposite order."""
