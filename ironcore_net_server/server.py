@@ -71,7 +71,8 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
         # The addresses were checked with their flags.
         await server.start([*config.listen.addresses, own], config.listen.tls, insecure=True)
         stack.push_async_callback(server.stop)
-        client = await stack.enter_async_context(Client(str(own), fenced=True))
+        # What this process's own API does not answer, it does not for want of the store: one outage, told once.
+        client = await stack.enter_async_context(Client(str(own), fenced=True, outage=store.outage))
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         context = ControllerContext(client, config.options, identity, store=store)
         async with asyncio.TaskGroup() as tasks:

@@ -26,7 +26,6 @@ from apimachinery.etcd.txn import Txn
 from apimachinery.etcd.values import StoredValue
 from apimachinery.etcd.watch import Compacted, WatchBatch
 from apimachinery.fencing import ELECTIONS
-from apimachinery.logs import Outage
 
 if TYPE_CHECKING:
     from apimachinery.store import Store
@@ -75,7 +74,7 @@ class Election:
         self._self = Holder(identity, ProcessId.own(), sole_user)
         self._ttl = ttl
         self._key = ELECTIONS + name
-        self._outage = Outage("leader election", election=name)
+        self._outage = store.outage.part(f"election {name}")
 
     async def holder(self) -> str | None:
         """Identity of the present leader, None if there is none."""
@@ -115,20 +114,22 @@ class Election:
             _log.info("no longer leader", election=self._name, identity=self._self.identity)
 
     async def _campaign(self) -> Leadership:
-        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_random(0.1, 1.0)):
-            with attempt:
-                try:
-                    leadership = await self._lead()
-                except Unavailable as error:
-                    self._outage.lost(error)
-                    raise
-                self._outage.recovered()
-                return leadership
+        try:
+            async for attempt in AsyncRetrying(retry=retry_if_exception_type(Unavailable), wait=wait_random(0.1, 1.0)):
+                with attempt:
+                    try:
+                        return await self._lead()
+                    except Unavailable as error:
+                        self._outage.lost(error)
+                        raise
+        finally:
+            self._outage.close()
         raise AssertionError("unreachable: retrying ends by return or by raising")
 
     async def _lead(self) -> Leadership:
         while True:
             held = await self._store.get(self._key)
+            self._outage.recovered()
             if held is not None:
                 await self._wait_for_vacancy(held)
             elif (leadership := await self._try_to_lead()) is not None:
