@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ import uvloop
 
 from metalbond import cli
 from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
+from metalbond.inspection.show import show
 from metalbond.kernel.installer import KernelRoutes
 from metalbond.kernel.options import KernelConfig, kernel_options
 from metalbond.kernel.program import installed
@@ -25,7 +27,7 @@ from metalbond.observe import Windows, opened, window_options
 from metalbond.security import ServerSecurity, TlsOptions, server_security_options, tls_options
 from metalbond.server import DEFAULT_MAX_HOLD, MetalbondServer, ServerConfig
 from metalbond.session import MAX_KEEPALIVE
-from metalbond.tls import TlsError, TlsFiles
+from metalbond.tls import TlsError
 from metalbond.types import Destination, NextHop, Route
 
 log = structlog.get_logger(__name__)
@@ -89,11 +91,11 @@ def server(
         instance = MetalbondServer(config, policy=policy, mesh=security.mesh, tls=tls.files, tls_name=tls.name)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    run(_serve(instance, plain, security, windows, tls.files))
+    run(_serve(instance, plain, security, opened(windows, instance, server_registry(instance), tls.files)))
 
 
 async def _serve(
-    instance: MetalbondServer, listen: list[str], security: ServerSecurity, windows: Windows, tls: TlsFiles | None
+    instance: MetalbondServer, listen: list[str], security: ServerSecurity, opening: AbstractAsyncContextManager[None]
 ) -> None:
     stopped = _stop_signal()
     try:
@@ -101,7 +103,7 @@ async def _serve(
     except OSError as error:
         raise click.ClickException(f"--listen {', '.join([*listen, *security.listen])}: {error}") from None
     try:
-        async with opened(windows, instance, server_registry(instance), tls):
+        async with opening:
             following = asyncio.create_task(security.policy.follow(instance.set_policy)) if security.policy else None
             notify("READY=1")
             await stopped.wait()
@@ -185,7 +187,8 @@ def client(
         raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), windows, tls.files)
+    opening = opened(windows, instance, client_registry(instance, routes), tls.files)
+    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), opening)
     run(installed(work, routes, kernel, instance, cli.flatten(subscribe), settle) if routes and kernel else work)
 
 
@@ -200,7 +203,7 @@ class LogBackend:
 
 
 async def _follow(
-    instance: MetalbondClient, vnis: list[int], routes: list[Route], windows: Windows, tls: TlsFiles | None
+    instance: MetalbondClient, vnis: list[int], routes: list[Route], opening: AbstractAsyncContextManager[None]
 ) -> None:
     stopped = _stop_signal()
     # Announced first, so that own routes are known as such before any route arrives.
@@ -210,7 +213,7 @@ async def _follow(
         instance.subscribe(vni)
     await instance.start()
     try:
-        async with opened(windows, instance, client_registry(instance), tls):
+        async with opening:
             ready = asyncio.create_task(_notify_when_ready(instance, vnis))
             await stopped.wait()
             ready.cancel()
@@ -256,6 +259,8 @@ def _configure_logs(verbose: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
+
+main.add_command(show)
 
 if __name__ == "__main__":
     main()

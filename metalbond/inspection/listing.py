@@ -102,6 +102,8 @@ class Listings:
         try:
             name, vni, index = token.split(".")
             place = int(vni), int(index)
+            if min(place) < 0:
+                raise ValueError
         except ValueError:
             raise ValueError("page_token: not one of this service") from None
         listing = self._open.get(name)

@@ -10,6 +10,7 @@ const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const short = (value) => (value < 100000 ? number : compact).format(value);
 const lines = { received: [], sent: [] };
+const identities = new Map();
 let source = null;
 let vni = /^#vnet\d+$/.test(location.hash) ? location.hash.slice(5) : "";
 let query = "";
@@ -74,7 +75,8 @@ function drawRoute(row, route) {
   row.insertCell().append(badge);
   cell(row, route.ports ? `${route.ports[0]} to ${route.ports[1]}` : "", "number");
   const more = route.source_count - route.sources.length;
-  cell(row, route.sources.join(", ") + (more > 0 ? ` and ${more} more` : ""), "long");
+  const names = route.sources.map((name) => (identities.get(name) ? `${identities.get(name)} (${name})` : name));
+  cell(row, names.join(", ") + (more > 0 ? ` and ${more} more` : ""), "long");
 }
 
 function drawLine(name, value) {
@@ -131,6 +133,8 @@ function drawSummary(state) {
   $("refused").parentElement.classList.toggle("alarm", refused > 0);
   drawLine("received", state.rates.received);
   drawLine("sent", state.rates.sent);
+  identities.clear();
+  for (const peer of state.peers) identities.set(peer.name, peer.identity);
   drawVnis(state);
   fill($("peers"), state.peers, drawPeer, "Nobody is connected.");
   note($("peers-note"), state.peer_count > state.peers.length ? `The first ${state.peers.length} of ${number.format(state.peer_count)}; all are in peers.json.` : "");
