@@ -244,6 +244,11 @@ class Process:
             raise TimeoutError(f"no {event!r} {fields} in the log:\n{self.text}") from None
         return found[0]
 
+    async def stop_code(self) -> int:
+        """Its exit code when it ends by itself. Raises TimeoutError."""
+        await eventually(lambda: self._process.poll() is not None)
+        return await self.stop()
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to this process; its exit code."""
         if self._process.poll() is None:
