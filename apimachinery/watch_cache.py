@@ -54,11 +54,14 @@ class CacheLimits:
 
 
 class CacheEvent:
-    """One change of one object, with its states before and after."""
+    """One change of one object, with its states before and after. ``cache`` counts what is encoded."""
 
-    __slots__ = ("_encoded", "after", "before", "revision")
+    __slots__ = ("_cache", "_encoded", "after", "before", "revision")
 
-    def __init__(self, revision: int, before: CachedObject | None, after: CachedObject | None) -> None:
+    def __init__(
+        self, cache: WatchCache, revision: int, before: CachedObject | None, after: CachedObject | None
+    ) -> None:
+        self._cache = cache
         self.revision = revision
         self.before = before
         self.after = after
@@ -83,7 +86,7 @@ class CacheEvent:
             # The last state of an object that left carries the revision at which it left.
             data = with_revision(state.data, self.revision) if event_type == _DELETED else state.data
             found = self._encoded[event_type] = watch_event(event_type, data)
-            metrics.CACHE_ENCODED_BYTES.add(len(found), {"kind": state.info.resource_type})
+            self._cache.encoded_bytes += len(found)
         return found
 
 
@@ -117,6 +120,8 @@ class WatchCache:
         self._unrouted: set[_Group] = set()
         # Watchers connected now.
         self.subscribers = 0
+        # Of events, so far.
+        self.encoded_bytes = 0
         self._advanced: list[asyncio.Future[None]] = []
         self._everything: tuple[CachedObject, ...] | None = None
         # By path and value, for the paths that snapshots were routed by so far.
@@ -125,6 +130,7 @@ class WatchCache:
         readings: Mapping[metrics.ObservedGauge, Callable[[WatchCache], float]] = {
             metrics.CACHE_OBJECTS: len,
             metrics.CACHE_WATCHERS: lambda cache: cache.subscribers,
+            metrics.CACHE_ENCODED_BYTES: lambda cache: cache.encoded_bytes,
             metrics.CACHE_HISTORY_EVENTS: lambda cache: len(cache._ring),
             metrics.CACHE_HISTORY_BYTES: lambda cache: cache._ring_bytes,
             metrics.CACHE_LAG: lambda cache: max(0, cache._store.known_revision - cache.revision),
@@ -214,7 +220,7 @@ class WatchCache:
             else:
                 self._objects[key] = after
             self._reindex(before, after)
-            event = CacheEvent(change.item.mod_revision, before, after)
+            event = CacheEvent(self, change.item.mod_revision, before, after)
             self._remember(event)
             for group in self._concerned(event):
                 encoded = event.for_filter(group.filter)

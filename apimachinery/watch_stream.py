@@ -104,7 +104,7 @@ async def _follow(
             subscriber.lost = False
             objects = cache.snapshot(wanted)
             for response in _snapshot_responses(objects, sent):
-                metrics.CACHE_ENCODED_BYTES.add(len(response), {"kind": cache.info.resource_type})
+                cache.encoded_bytes += len(response)
                 yield response
         if subscriber.empty and not subscriber.lost and not subscriber.closed:
             subscriber.wake.clear()

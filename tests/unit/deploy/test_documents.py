@@ -78,9 +78,9 @@ def test_metrics_exist() -> None:
 
 def test_every_metric_of_the_daemons_is_explained() -> None:
     text = "".join((ROOT / room / "metrics.py").read_text() for room in ("apimachinery", "metalnet_daemon"))
-    made = re.findall(r'(create_\w+|ObservedGauge)\(\s*"([\w.]+)"(, unit="s")?', text)
+    made = re.findall(r'(create_\w+|Observed\w+)\(\s*"([\w.]+)"(, unit="s")?', text)
     assert len(made) > 25
-    suffix = {"create_counter": "_total", "create_histogram": "_seconds"}
+    suffix = {"create_counter": "_total", "ObservedCounter": "_total", "create_histogram": "_seconds"}
     names = [name.replace(".", "_") + suffix.get(kind, "") for kind, name, _ in made]
     assert all(unit for kind, _, unit in made if kind == "create_histogram")
     explained = set(re.findall(r"`(\w+)(?:\{[\w,]+\})?`", operations()))
