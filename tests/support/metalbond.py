@@ -246,7 +246,7 @@ class Process:
 
     async def stop_code(self) -> int:
         """Its exit code when it ends by itself. Raises TimeoutError."""
-        await eventually(lambda: self._process.poll() is not None)
+        await eventually(lambda: self._process.poll() is not None, 60)
         return await self.stop()
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
