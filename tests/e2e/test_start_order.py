@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -31,7 +31,9 @@ def wait_for(processes: Iterable[Process], event: str, starts: dict[str, int], t
         wait_until(lambda: events(process, start).count(event) >= times, f"{process.name} says {event!r}", 30)  # noqa: B023
 
 
-def expect_once(processes: Iterable[Process], names: Iterable[str], starts: dict[str, int]) -> None:
+def expect_once(processes: Sequence[Process], names: Sequence[str], starts: dict[str, int]) -> None:
+    for name in names:
+        wait_for(processes, name, starts)
     for process in processes:
         said = events(process, starts.get(process.name, 0))
         assert {name: said.count(name) for name in names} == dict.fromkeys(names, 1), process.name
@@ -42,8 +44,6 @@ def test_from_nothing(cold_region: Region) -> None:
     daemons = list(stack.daemons.values())
     for daemon in daemons:
         daemon.start()
-    for event in MISSING:
-        wait_for(daemons, event, starts)
     for event in STILL_MISSING:
         wait_for(daemons, event, starts, TRIES)
     expect_once(daemons, MISSING, starts)
@@ -81,8 +81,7 @@ def test_with_guests_that_were_there_before(region: Region) -> None:
     daemons = list(stack.daemons.values())
     for daemon in daemons:
         daemon.start()
-    for event in MISSING:
-        wait_for(daemons, event, starts)
+    expect_once(daemons, MISSING, starts)
     stack.metalbond.start()
     stack.metalbond.wait_ready()
     for engine in stack.engines.values():

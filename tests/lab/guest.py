@@ -141,15 +141,17 @@ class Guest:
         links: list[dict[str, Any]] = json.loads(self.namespace.ip("-j", "link", "show", "dev", DEVICE))
         return links[0]
 
-    def ping(self, address: str, *, count: int = 5, interval: float = 0.2, size: int = 56) -> PingResult:
-        """Ping and wait for the end."""
-        words = ["ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", "1", "-s", str(size), address]
-        return parse_ping(self.namespace.exec(*words, check=False, timeout=count * interval + 15))
+    def ping(self, address: str, *, count: int = 5, size: int = 56, patience: int = 5) -> PingResult:
+        """Send requests at once and wait for all replies, at most `patience` seconds after the last one."""
+        # ping waits for -W seconds before the first reply, and for an interval after one.
+        how = f"-n -q -c {count} -l {count} -i {patience} -W {patience} -s {size}"
+        words = ["ping", *how.split(), address]
+        return parse_ping(self.namespace.exec(*words, check=False, timeout=patience + 15))
 
     def wait_reachable(self, address: str, timeout: float = 20) -> None:
         """Ping until the first reply."""
         deadline = time.monotonic() + timeout
-        while self.ping(address, count=1).received == 0:
+        while self.ping(address, count=1, patience=1).received == 0:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} did not reach {address} within {timeout:.0f} s")
 
