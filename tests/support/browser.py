@@ -74,6 +74,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
         await self.call("Page.navigate", url=address)
+        await self.until("document.readyState != 'loading' && document.body != null")
 
     async def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression."""

@@ -70,9 +70,9 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def site(instance: MetalbondServer, *, page: bool = True) -> AsyncIterator[Site]:
+async def site(instance: MetalbondServer, *, page: bool = True, port: int = 0) -> AsyncIterator[Site]:
     server = WebServer(instance, Feed(instance), server_registry(instance), page=page)
-    port = await server.start("127.0.0.1", 0)
+    port = await server.start("127.0.0.1", port)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=1 << 20) as session:
             yield Site(server, port, session)
