@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from ironcore.metalbond.v1 import metalbond_pb2 as pb
@@ -22,6 +23,7 @@ HEADER_BYTES = 4
 MAX_PAYLOAD = 1188
 """So that a frame fits one segment of the IPv6 minimum MTU (RFC 8200: 1280 bytes)."""
 MAX_IDENTITY = 64
+MAX_ORIGIN = 128
 
 
 class MessageType(IntEnum):
@@ -74,6 +76,14 @@ class Hello:
     identity: bytes = b""
 
 
+class Reflected(NamedTuple):
+    """A route between servers of a mesh: what one client of the sending server announces."""
+
+    route: Route
+    origin: bytes
+    """Name of that client."""
+
+
 _TYPES = {int(t): t for t in MessageType}
 # Comparing with members of enums in Python code costs more than parsing an update.
 _ADD, _REMOVE = pb.ADD, pb.REMOVE
@@ -115,8 +125,8 @@ def frame(kind: MessageType, payload: bytes) -> bytes:
     return bytes((VERSION, len(payload) >> 8, len(payload) & 0xFF, kind)) + payload
 
 
-_UPDATE_HEADERS = [frame(MessageType.UPDATE, bytes(n))[:HEADER_BYTES] for n in range(128)]
-"""By payload length; the longest update that can exist has fewer than 100 bytes."""
+_UPDATE_HEADERS = [frame(MessageType.UPDATE, bytes(n))[:HEADER_BYTES] for n in range(256)]
+"""By payload length; the longest update that can exist has fewer than 100 bytes, and an origin of 131."""
 
 KEEPALIVE = frame(MessageType.KEEPALIVE, b"")
 
@@ -160,6 +170,20 @@ def decode_subscription(payload: bytes) -> int:
 @lru_cache(maxsize=16384)
 def encode_update(add: bool, route: Route) -> bytes:
     """One frame. Cached, because a server sends the same one to every subscriber."""
+    payload = _update(add, route).SerializeToString()
+    return _UPDATE_HEADERS[len(payload)] + payload
+
+
+@lru_cache(maxsize=16384)
+def encode_reflected(add: bool, reflected: Reflected) -> bytes:
+    """One frame for a server of the mesh."""
+    message = _update(add, reflected.route)
+    message.origin = reflected.origin
+    payload = message.SerializeToString()
+    return _UPDATE_HEADERS[len(payload)] + payload
+
+
+def _update(add: bool, route: Route) -> pb.Update:
     vni, (prefix, length), (target, target_vni, hop_type, low, high) = route
     message = pb.Update(action=_ADD if add else _REMOVE, vni=vni)
     destination, hop = message.destination, message.next_hop
@@ -175,8 +199,7 @@ def encode_update(add: bool, route: Route) -> bytes:
     if hop_type == _NAT:
         hop.nat_port_range_from = low
         hop.nat_port_range_to = high
-    payload = message.SerializeToString()
-    return _UPDATE_HEADERS[len(payload)] + payload
+    return message
 
 
 def decode_update(payload: bytes) -> tuple[bool, Route]:
@@ -186,6 +209,20 @@ def decode_update(payload: bytes) -> tuple[bool, Route]:
     """
     message = pb.Update()
     _parse(message, payload)
+    return _checked(message)
+
+
+def decode_reflected(payload: bytes) -> tuple[bool, Reflected]:
+    """(True for ADD, route and origin). Raises BadPayloadError, InvalidRouteError."""
+    message = pb.Update()
+    _parse(message, payload)
+    add, route = _checked(message)
+    if not 1 <= len(message.origin) <= MAX_ORIGIN:
+        raise BadPayloadError(f"update.origin: {len(message.origin)} bytes, must be 1 to {MAX_ORIGIN}")
+    return add, Reflected(route, message.origin)
+
+
+def _checked(message: pb.Update) -> tuple[bool, Route]:
     to, via, action = message.destination, message.next_hop, message.action
     prefix, length, target, hop_type = to.prefix, to.prefix_length, via.target_address, via.type
     size = len(prefix)

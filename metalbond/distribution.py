@@ -3,6 +3,10 @@
 The rule is one sentence: a subscriber has a route if anyone but itself announces it. ADD and REMOVE follow from
 comparing that with what was written to its connection: a REMOVE goes exactly to those who got the ADD, what is undone
 before it was written is never written. A queue never holds more entries than the tables that it describes.
+
+Servers of a mesh have another rule: a mirror has a route, once per announcing client, if a client of this server
+announces it. What came from a server goes to clients only. So every route takes one step between servers, whatever
+their links look like, and none can go round in circles.
 """
 
 from __future__ import annotations
@@ -12,10 +16,15 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from metalbond.codec import Reflected
+from metalbond.inspect import Recorder
 from metalbond.rib import RouteTable
 from metalbond.types import HopType, Route
 
 K = TypeVar("K", bound=Hashable)
+
+NAMELESS = b"\0"
+"""How the names begin that servers make up for clients without one."""
 
 
 class Outbox(Generic[K]):
@@ -88,6 +97,7 @@ class Outbox(Generic[K]):
 
 @dataclass(slots=True)
 class Subscriber:
+    number: int
     origin: Hashable
     """Routes of the same origin are its own: a name that survives reconnects, or the number of the connection."""
     original: bool
@@ -97,20 +107,43 @@ class Subscriber:
 
 
 class Distributor:
-    """Table, subscriptions and outboxes of a server. Peers are numbers that are never used twice."""
+    """Table, subscriptions and outboxes of the server `name`. Peers are numbers that are never used twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes = b"") -> None:
+        self._name = name
         self.table: RouteTable[int] = RouteTable()
         self._peers: dict[int, Subscriber] = {}
         self._origins: dict[int, Hashable] = {}
         self._of_vni: dict[int, dict[int, Subscriber]] = {}
+        self._mirrors: dict[int, Outbox[Reflected]] = {}
+        self._remote: set[int] = set()
+        self._nameless: set[int] = set()
         self._touched: set[int] = set()
+        self.changes = Recorder()
 
     def connect(self, peer: int, identity: bytes = b"", *, original: bool = False) -> Subscriber:
         origin: Hashable = identity or peer
         self._origins[peer] = origin
-        self._peers[peer] = Subscriber(origin, original)
+        self._peers[peer] = Subscriber(peer, origin, original)
         return self._peers[peer]
+
+    def mirror(self, peer: int) -> Outbox[Reflected]:
+        """A server of the mesh wants what the clients of this one announce, in all VNIs."""
+        outbox = self._mirrors[peer] = Outbox()
+        for vni in self.table.vnis():
+            for route, sources in self.table.routes(vni):
+                for source in sources:
+                    if source not in self._remote:
+                        outbox.want(Reflected(route, self._wire_origin(source)), True)
+        self._touched.add(peer)
+        return outbox
+
+    def adopt(self, source: int, origin: bytes) -> None:
+        """`source` stands for a client of another server of the mesh, `origin` is its name. `release` ends it."""
+        self._origins[source] = origin
+        self._remote.add(source)
+        if origin.startswith(NAMELESS):
+            self._nameless.add(source)
 
     def subscribe(self, peer: int, vni: int) -> bool:
         """Queue the table of the VNI; False if subscribed already.
@@ -145,15 +178,17 @@ class Distributor:
         """False if the peer had said so before."""
         changed = self.table.add(peer, route) if add else self.table.remove(peer, route)
         if changed:
-            self._distribute(route)
+            self._distribute(peer, route)
         return changed
 
     def disconnect(self, peer: int, *, hold: bool = False) -> None:
         """The connection is gone. With `hold` its routes stay until `release`."""
+        self._touched.discard(peer)
+        if self._mirrors.pop(peer, None) is not None:
+            return
         subscriber = self._peers.pop(peer)
         for vni in list(subscriber.subscriptions):
             self._drop_subscription(peer, subscriber, vni)
-        self._touched.discard(peer)
         if not hold:
             self.release(peer)
 
@@ -161,6 +196,8 @@ class Distributor:
         """Withdraw everything that a disconnected peer has announced."""
         self._withdraw(peer, list(self.table.of_source(peer)))
         self._origins.pop(peer, None)
+        self._remote.discard(peer)
+        self._nameless.discard(peer)
 
     def take_touched(self) -> set[int]:
         """Peers whose outbox has got work since the last call."""
@@ -177,7 +214,7 @@ class Distributor:
     def _withdraw(self, peer: int, routes: list[Route]) -> None:
         for route in routes:
             if self.table.remove(peer, route):
-                self._distribute(route)
+                self._distribute(peer, route)
 
     def _drop_subscription(self, peer: int, subscriber: Subscriber, vni: int) -> None:
         subscriber.subscriptions.discard(vni)
@@ -186,7 +223,11 @@ class Distributor:
         if not peers:
             del self._of_vni[vni]
 
-    def _distribute(self, route: Route) -> None:
+    def _distribute(self, source: int, route: Route) -> None:
+        if self._mirrors and source not in self._remote:
+            self._reflect(source, route)
+        if self.changes.routes is not None:
+            self.changes.routes.add(route)
         subscribers = self._of_vni.get(route.vni)
         if not subscribers:
             return
@@ -198,7 +239,22 @@ class Distributor:
 
     def _foreign(self, subscriber: Subscriber, sources: tuple[int, ...]) -> bool:
         origins, origin = self._origins, subscriber.origin
-        for source in sources:  # noqa: SIM110 # half the time of any() in the innermost loop of the server
+        for source in sources:
             if origins[source] != origin:
+                # A client without a name that has several servers cannot be recognized behind another server. What it
+                # announces here as well is taken for its own.
+                if source in self._nameless and subscriber.number in sources:
+                    continue
                 return True
         return False
+
+    def _reflect(self, source: int, route: Route) -> None:
+        origin = self._wire_origin(source)
+        here = any(s not in self._remote and self._wire_origin(s) == origin for s in self.table.sources(route))
+        for peer, outbox in self._mirrors.items():
+            if outbox.want(Reflected(route, origin), here):
+                self._touched.add(peer)
+
+    def _wire_origin(self, source: int) -> bytes:
+        origin = self._origins[source]
+        return origin if isinstance(origin, bytes) else b"%s%s#%d" % (NAMELESS, self._name, source)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
@@ -16,11 +16,15 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from metalbond import codec, session
 from metalbond.codec import InvalidRouteError, MessageType
 from metalbond.distribution import Outbox
+from metalbond.inspect import PeerView
 from metalbond.peer import Peer
 from metalbond.session import SessionConfig, SessionState
 from metalbond.stats import Stats
+from metalbond.tls import Tls, handshake
 from metalbond.types import Route
 from metalbond.wire import Pace, parse_endpoint
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,9 @@ class LinkConfig:
     """Seconds: the waits before dials are random between 0.05 and a bound that doubles from 0.2 up to this."""
     stall_timeout: float = 30.0
     original_pace: Pace = ORIGINAL_SERVER_PACE
+    tls: Tls | None = None
+    tls_name: str = ""
+    """What the servers' certificates must name, instead of the host that is dialled."""
 
 
 class LinkOwner(Protocol):
@@ -82,6 +89,7 @@ class ServerLink:
         self._log = log.bind(server=server)
         self._reported = False
         self._was_up = False
+        self._started = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -97,7 +105,23 @@ class ServerLink:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._answers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._last_update = 0.0
-        self._warned = False
+        self._refused: Counter[str] = Counter()
+
+    def view(self) -> PeerView:
+        state, hello = self._peer.session if self._peer else self._idle, None
+        if self._peer:
+            hello = self._peer.session.peer
+        return PeerView(
+            self.server,
+            state.state.name,
+            age=asyncio.get_running_loop().time() - self._started if self._peer else 0.0,
+            interval=state.interval,
+            revision=hello.revision if hello else 0,
+            hold=hello.hold if hello else 0,
+            subscriptions=tuple(sorted(self._subscribed)),
+            waiting=self.waiting,
+            refused=dict(self._refused),
+        )
 
     @property
     def state(self) -> SessionState:
@@ -184,7 +208,7 @@ class ServerLink:
             self._stats.dials_failed += 1
             self._idle, _ = session.step(self._idle, session.Lost(loop.time(), "dial"), self._config.session)
             raise error if str(error) else TimeoutError(f"no answer within {self._config.dial_timeout:g} s") from None
-        started = loop.time()
+        started = self._started = loop.time()
         self._ended = loop.create_future()
         factor = random.uniform(0.75, 0.95)
         try:
@@ -214,14 +238,16 @@ class ServerLink:
                 if local:
                     sock.bind(local)
                 await loop.sock_connect(sock, address)
+                if self._config.tls is None:
+                    return sock
+                name = self._config.tls_name or self._host
+                return await handshake(sock, self._config.tls.context(), server_name=name)
             except OSError as error:
                 errors.append(error)
                 sock.close()
             except BaseException:
                 sock.close()
                 raise
-            else:
-                return sock
         raise errors[0]
 
     def _report_failure(self, state: RetryCallState) -> None:
@@ -268,21 +294,25 @@ class ServerLink:
         assert kind is MessageType.UPDATE and self._peer is not None
         self._stats.updates_received += len(payloads)
         self._last_update = asyncio.get_running_loop().time()
-        updates: list[tuple[bool, Route]] = []
+        self._hand_on(payloads, original=not self._peer.session.extended)
+
+    def _hand_on(self, payloads: list[bytes], *, original: bool) -> None:
+        updates = [
+            update for update in self._decoded(payloads, codec.decode_update) if update[1].vni not in self._muted
+        ]
+        self._owner.received(self.server, updates, original=original)
+
+    def _decoded(self, payloads: list[bytes], decode: Callable[[bytes], T]) -> Iterator[T]:
         for payload in payloads:
             try:
-                update = codec.decode_update(payload)
+                yield decode(payload)
             except InvalidRouteError as error:
                 self._refuse(error)
-                continue
-            if update[1].vni not in self._muted:
-                updates.append(update)
-        self._owner.received(self.server, updates, original=not self._peer.session.extended)
 
     def _refuse(self, error: InvalidRouteError) -> None:
         self._stats.updates_refused["invalid"] += 1
-        if not self._warned:
-            self._warned = True
+        self._refused["invalid"] += 1
+        if self._refused["invalid"] == 1:
             self._log.warning("route refused, more like it are only counted", error=str(error))
 
     def on_keepalive(self) -> None:

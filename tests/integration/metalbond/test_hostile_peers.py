@@ -214,7 +214,7 @@ async def test_a_subscriber_that_does_not_read_delays_nobody_and_is_dropped() ->
                 await seen.wait(lambda have: not have)
                 a.set_announcements(100, {route[1:] for route in routes})
                 await seen.wait(lambda have: len(have) == len(routes))
-            backlog = [len(p._subscriber.outbox) for p in server._peers.values() if p._subscriber]
+            backlog = [len(peer.outbox) for peer in server._peers.values() if peer.outbox is not None]
             assert all(size <= 2 * len(routes) for size in backlog)
             await eventually(lambda: server.stats.sessions_lost["stalled"] == 1)
         keepalives.cancel()
