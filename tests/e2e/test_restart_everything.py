@@ -28,7 +28,7 @@ def objects(region: Region) -> dict[str, object]:
     found: dict[str, object] = {}
     for kind in KINDS:
         document = json.loads(region.stack.ironctl("get", kind, "-A", "-o", "json"))
-        for item in document["items"] if document["kind"] == "List" else [document]:
+        for item in document["items"]:
             metadata = item["metadata"]
             found[f"{kind} {metadata.get('namespace', '')}/{metadata['name']}"] = (metadata["uid"], item["spec"])
     return found
