@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
-from metalbond import codec
-from metalbond.codec import Hello, InvalidRouteError, MessageType, ProtocolError
-from metalbond.distribution import Distributor, Outbox, Subscriber
+from metalbond import _core, codec
+from metalbond._core import Distributor
+from metalbond.codec import BadPayloadError, Hello, MessageType, ProtocolError
 from metalbond.inspect import PeerView
 from metalbond.peer import FloodError, Peer
 from metalbond.policy import OPEN, Policy, Rule
@@ -28,8 +27,6 @@ log = structlog.get_logger(__name__)
 ORIGINAL_CLIENT_PACE = Pace(rate=18_000, burst=30_000)
 """A client of the original protocol breaks with 64 KiB unread and may need more than 1 ms per route: 500 a second."""
 DEFAULT_MAX_HOLD = 300
-FRAME_BYTES = 48
-"""Typical size, for turning bytes into a number of routes."""
 MAX_WAITING_ANSWERS = 1024
 
 
@@ -91,10 +88,10 @@ class AcceptedPeer:
         self._address = ip_address(sock.getpeername()[0].partition("%")[0])
         self._rule: Rule | None = None
         self._hello: Hello | None = None
-        self.subscriber: Subscriber | None = None
-        self.outbox: Outbox[Any] | None = None
-        """What it is told: routes, or what other servers are told."""
-        self._encode: Callable[[bool, Any], bytes] = codec.encode_update
+        self._original = False
+        self._mirrors = False
+        """Whether it is a server of the mesh that has asked for what is announced here."""
+        self._vnis: set[int] = set()
         self._refused: Counter[str] = Counter()
         self._started = asyncio.get_running_loop().time()
         config = host.config
@@ -123,12 +120,9 @@ class AcceptedPeer:
         self._rule = self._find_rule(hello.is_server)
         self._hello = hello
         distributor = self._host.distributor
-        if hello.is_server:
-            self._encode = codec.encode_reflected
-        else:
-            original = not self.peer.session.extended
-            self.subscriber = distributor.connect(self.number, hello.identity, original=original)
-            self.outbox = self.subscriber.outbox
+        if not hello.is_server:
+            self._original = not self.peer.session.extended
+            distributor.connect(self.number, hello.identity, original=self._original)
             if hello.identity and distributor.connections(hello.identity) > 1:
                 self._log.warning(
                     "identity used twice, these peers do not get each other's routes", identity=_text(hello.identity)
@@ -143,43 +137,44 @@ class AcceptedPeer:
             rule=self._rule.name,
         )
 
-    def on_messages(self, kind: MessageType, payloads: list[bytes]) -> None:
-        if self.subscriber is not None:
-            if kind is MessageType.UPDATE:
-                self._update(payloads)
-            else:
-                for payload in payloads:
-                    self._subscribe(self.subscriber, codec.decode_subscription(payload), kind is MessageType.SUBSCRIBE)
-        elif kind is MessageType.UPDATE:
-            raise WrongRoleError("UPDATE from a server that has dialled this one")
-        elif kind is MessageType.SUBSCRIBE and self.outbox is None:
-            self.outbox = self._host.distributor.mirror(self.number)
-        self._host.wake_touched()
+    def on_message(self, kind: MessageType, payload: bytes) -> None:
+        assert self._hello is not None
+        try:
+            if not self._hello.is_server:
+                if kind is MessageType.UPDATE:
+                    self._update(payload)
+                else:
+                    self._subscribe(codec.decode_subscription(payload), kind is MessageType.SUBSCRIBE)
+            elif kind is MessageType.UPDATE:
+                raise WrongRoleError("UPDATE from a server that has dialled this one")
+            elif kind is MessageType.SUBSCRIBE and not self._mirrors:
+                self._mirrors = True
+                self._host.distributor.mirror(self.number)
+        finally:
+            self._host.wake_touched()
 
     def on_keepalive(self) -> None:
-        if self.outbox is None or (self.subscriber is not None and self.subscriber.original):
+        assert self._hello is not None
+        distributor = self._host.distributor
+        if self._original or (self._hello.is_server and not self._mirrors):
             self.peer.send_control(codec.KEEPALIVE)
             return
-        if self.outbox.marks >= MAX_WAITING_ANSWERS:
+        if distributor.marks(self.number) >= MAX_WAITING_ANSWERS:
             raise FloodError(f"{MAX_WAITING_ANSWERS} answers wait for a peer that does not read")
-        self.outbox.mark()
+        distributor.mark(self.number)
         self.peer.wake()
 
     def on_answer(self) -> None:
         """A server sends no KEEPALIVE of its own."""
 
     def next_frames(self, limit: int) -> tuple[list[bytes], bool]:
-        if self.outbox is None:
-            return [], False
-        entries = self.outbox.take(limit // FRAME_BYTES)
-        encode = self._encode
-        frames = [codec.KEEPALIVE if entry is None else encode(*entry) for entry in entries]
-        self._host.stats.updates_sent += len(entries) - entries.count(None)
-        return frames, bool(self.outbox)
+        frames, updates, more = self._host.distributor.take(self.number, limit, self._original)
+        self._host.stats.updates_sent += updates
+        return frames, more
 
     def on_lost(self, reason: str, detail: str) -> None:
         hold = self._hello.hold if self._hello else 0
-        routes = self._host.distributor.table.count_of(self.number)
+        routes = self._host.distributor.count_of(self.number)
         self._log.info(
             "peer lost", reason=reason, detail=detail, established=self.established, routes=routes, hold=hold
         )
@@ -198,10 +193,10 @@ class AcceptedPeer:
             session.interval,
             self._hello.revision if self._hello else 0,
             self._hello.hold if self._hello else 0,
-            tuple(sorted(self.subscriber.subscriptions)) if self.subscriber else (),
-            self._host.distributor.table.count_of(self.number),
+            tuple(sorted(self._vnis)),
+            self._host.distributor.count_of(self.number),
             0,
-            len(self.outbox) if self.outbox else 0,
+            self._host.distributor.waiting(self.number),
             dict(self._refused),
             mesh=self._hello is not None and self._hello.is_server,
             rule=self._rule.name if self._rule else "",
@@ -224,8 +219,7 @@ class AcceptedPeer:
         if rule == before:
             return
         self._withdraw_refused(rule)
-        forbidden = self.subscriber and not all(map(rule.may_subscribe, self.subscriber.subscriptions))
-        if forbidden or self._refused:
+        if self._refused or not all(map(rule.may_subscribe, self._vnis)):
             self.peer.reset("policy_changed", f"rule {rule.name!r} says something else now")
 
     # Inside
@@ -251,61 +245,70 @@ class AcceptedPeer:
             raise NotAllowedError(f"rule {rule.name!r} is not for servers of the mesh")
         return rule
 
-    def _subscribe(self, subscriber: Subscriber, vni: int, subscribe: bool) -> None:
+    def _subscribe(self, vni: int, subscribe: bool) -> None:
         assert self._rule is not None
         if not subscribe:
+            self._vnis.discard(vni)
             self._host.distributor.unsubscribe(self.number, vni)
         elif not self._rule.may_subscribe(vni):
             self._refuse("policy_subscribe", f"subscription of VNI {vni}")
-        elif len(subscriber.subscriptions) < self._host.config.max_subscriptions:
+        elif len(self._vnis) < self._host.config.max_subscriptions:
+            self._vnis.add(vni)
             self._host.distributor.subscribe(self.number, vni)
         else:
             self._refuse("max_subscriptions", f"subscription of VNI {vni}")
 
-    def _update(self, payloads: list[bytes]) -> None:
-        distributor, number, rule = self._host.distributor, self.number, self._rule
-        assert rule is not None
-        announces = distributor.table.announces
-        self._host.stats.updates_received += len(payloads)
-        near_limit = self._full(rule, len(payloads))
-        for payload in payloads:
-            try:
-                add, route = codec.decode_update(payload)
-            except InvalidRouteError as error:
-                self._refuse("invalid", str(error))
-                continue
-            refusal = ""
-            if add and rule is not OPEN:
-                refusal = rule.refusal(route)
-            if add and near_limit and not refusal and not announces(number, route):
-                refusal = self._full(rule, 1)
+    def _update(self, frames: bytes) -> None:
+        assert self._rule is not None
+        if self._rule is OPEN:
+            config = self._host.config
+            updates, refusals, broken = self._host.distributor.receive(
+                self.number, frames, config.max_peer_routes, config.max_routes
+            )
+        else:
+            updates, refusals, broken = self._update_by_rule(self._rule, frames)
+        self._host.stats.updates_received += updates
+        for reason, count, what in refusals:
+            self._refuse(reason, what, count)
+        if broken is not None:
+            raise BadPayloadError(broken)
+
+    def _update_by_rule(self, rule: Rule, frames: bytes) -> tuple[int, list[tuple[str, int, str]], str | None]:
+        distributor, number = self._host.distributor, self.number
+        decoded, refusals, broken = _core.decode_frames(frames, False)
+        for add, route in decoded:
+            refusal = rule.refusal(route) if add else ""
+            if add and not refusal and not distributor.announces(number, route):
+                refusal = self._full(rule)
             if refusal:
-                self._refuse(refusal, str(route))
+                refusals.append((refusal, 1, str(route)))
             else:
                 distributor.update(number, add, route)
+        return len(decoded), refusals, broken
 
-    def _full(self, rule: Rule, more: int) -> str:
-        """Name of the limit that so many more routes would break, or an empty string."""
-        table, config = self._host.distributor.table, self._host.config
-        count = table.count_of(self.number) + more
-        if rule.announce is not None and rule.announce.max_routes is not None and count > rule.announce.max_routes:
+    def _full(self, rule: Rule) -> str:
+        """Name of the limit that is reached, or an empty string."""
+        distributor, config = self._host.distributor, self._host.config
+        count = distributor.count_of(self.number)
+        if rule.announce is not None and rule.announce.max_routes is not None and count >= rule.announce.max_routes:
             return "policy_max_routes"
-        if count > config.max_peer_routes:
+        if count >= config.max_peer_routes:
             return "max_peer_routes"
-        return "max_routes" if len(table) + more > config.max_routes else ""
+        return "max_routes" if len(distributor) >= config.max_routes else ""
 
     def _withdraw_refused(self, rule: Rule) -> None:
         distributor = self._host.distributor
-        for route in distributor.table.of_source(self.number):
+        for route in distributor.of_source(self.number):
             if refusal := rule.refusal(route):
                 distributor.update(self.number, False, route)
                 self._refuse(refusal, str(route))
         self._host.wake_touched()
 
-    def _refuse(self, reason: str, what: str) -> None:
-        self._host.stats.updates_refused[reason] += 1
-        self._refused[reason] += 1
-        if self._refused[reason] == 1:
+    def _refuse(self, reason: str, what: str, count: int = 1) -> None:
+        self._host.stats.updates_refused[reason] += count
+        first = reason not in self._refused
+        self._refused[reason] += count
+        if first:
             self._log.warning("message refused, more like it are only counted", reason=reason, message=what)
 
 

@@ -6,16 +6,15 @@ import asyncio
 import random
 import socket
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from metalbond import codec, session
-from metalbond.codec import InvalidRouteError, MessageType
-from metalbond.distribution import Outbox
+from metalbond import _core, codec, session
+from metalbond.codec import BadPayloadError, MessageType
 from metalbond.inspect import PeerView
 from metalbond.peer import Peer
 from metalbond.session import SessionConfig, SessionState
@@ -23,8 +22,6 @@ from metalbond.stats import Stats
 from metalbond.tls import Tls, handshake
 from metalbond.types import Route
 from metalbond.wire import Pace, parse_endpoint
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +97,7 @@ class ServerLink:
         self._muted: dict[int, int] = {}
         self._replaying: dict[int, int] = {}
         self._replayed: set[int] = set()
-        self._routes: Outbox[Route] = Outbox()
+        self._routes = _core.RouteOutbox()
         self._paused: set[int] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._answers: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -290,30 +287,28 @@ class ServerLink:
         if not self._ended.done():
             self._ended.set_result((reason, detail))
 
-    def on_messages(self, kind: MessageType, payloads: list[bytes]) -> None:
+    def on_message(self, kind: MessageType, payload: bytes) -> None:
         assert kind is MessageType.UPDATE and self._peer is not None
-        self._stats.updates_received += len(payloads)
         self._last_update = asyncio.get_running_loop().time()
-        self._hand_on(payloads, original=not self._peer.session.extended)
+        self._hand_on(payload, original=not self._peer.session.extended)
 
-    def _hand_on(self, payloads: list[bytes], *, original: bool) -> None:
-        updates = [
-            update for update in self._decoded(payloads, codec.decode_update) if update[1].vni not in self._muted
-        ]
-        self._owner.received(self.server, updates, original=original)
+    def _hand_on(self, frames: bytes, *, original: bool) -> None:
+        """Raises BadPayloadError behind the updates before it."""
+        updates, refusals, broken = _core.decode_frames(frames, False)
+        wanted = [update for update in updates if update[1].vni not in self._muted] if self._muted else updates
+        self._owner.received(self.server, wanted, original=original)
+        self._account(len(updates), refusals, broken)
 
-    def _decoded(self, payloads: list[bytes], decode: Callable[[bytes], T]) -> Iterator[T]:
-        for payload in payloads:
-            try:
-                yield decode(payload)
-            except InvalidRouteError as error:
-                self._refuse(error)
-
-    def _refuse(self, error: InvalidRouteError) -> None:
-        self._stats.updates_refused["invalid"] += 1
-        self._refused["invalid"] += 1
-        if self._refused["invalid"] == 1:
-            self._log.warning("route refused, more like it are only counted", error=str(error))
+    def _account(self, updates: int, refusals: list[tuple[str, int, str]], broken: str | None) -> None:
+        self._stats.updates_received += updates
+        for reason, count, what in refusals:
+            self._stats.updates_received += count
+            self._stats.updates_refused[reason] += count
+            if reason not in self._refused:
+                self._log.warning("route refused, more like it are only counted", error=what)
+            self._refused[reason] += count
+        if broken is not None:
+            raise BadPayloadError(broken)
 
     def on_keepalive(self) -> None:
         """Only servers are asked for answers."""
@@ -352,9 +347,9 @@ class ServerLink:
             else:
                 probe = self._peer.session.probes + 1
             self._replaying.update(dict.fromkeys(asked, probe))
-        for entry in self._routes.take(max(0, count - len(frames))):
-            if entry is not None:
-                frames.append(codec.encode_update(*entry))
+        for frame in self._routes.take(max(0, count - len(frames))):
+            if frame is not None:
+                frames.append(frame)
                 self._stats.updates_sent += 1
             else:
                 frames += self._peer.probe()
@@ -375,7 +370,7 @@ class ServerLink:
         self._unsubscribed.add(vni)
         if not peer.session.extended:
             # Such a server takes our routes of the VNI away too.
-            self._routes.forget(lambda route: route.vni == vni)
+            self._routes.forget(vni)
             self._paused.add(vni)
             asyncio.get_running_loop().call_later(REANNOUNCE_PAUSE, self._resume, peer, vni)
         return [frame]

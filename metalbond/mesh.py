@@ -12,16 +12,15 @@ source of the new generation, so the end of the old one changes nothing for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
 
-from metalbond import codec
+from metalbond import _core
+from metalbond._core import Distributor
 from metalbond.client import DEFAULT_GRACE, DEFAULT_SETTLE
-from metalbond.codec import Reflected
-from metalbond.distribution import Distributor
 from metalbond.inspect import PeerView
 from metalbond.link import LinkConfig, ServerLink
 from metalbond.stats import Stats
@@ -29,6 +28,8 @@ from metalbond.types import Route
 
 log = structlog.get_logger(__name__)
 
+Reflected = tuple[bool, Route, bytes]
+"""True for ADD, route, name of the client that announces it."""
 ALL = 0
 """VNI of the one subscription between servers; it means nothing."""
 
@@ -76,13 +77,15 @@ class _MeshLink(ServerLink):
         config: LinkConfig,
         mesh: Mesh,
         stats: Stats,
-        take: Callable[[str, Iterator[tuple[bool, Reflected]]], None],
+        take: Callable[[str, list[Reflected]], None],
     ) -> None:
         super().__init__(server, config, mesh, stats)
         self._take = take
 
-    def _hand_on(self, payloads: list[bytes], *, original: bool) -> None:
-        self._take(self.server, self._decoded(payloads, codec.decode_reflected))
+    def _hand_on(self, frames: bytes, *, original: bool) -> None:
+        updates, refusals, broken = _core.decode_frames(frames, True)
+        self._take(self.server, updates)
+        self._account(len(updates), refusals, broken)
 
 
 class Mesh:
@@ -110,7 +113,7 @@ class Mesh:
         self._tasks = []
 
     def views(self) -> list[PeerView]:
-        count_of = self._host.distributor.table.count_of
+        count_of = self._host.distributor.count_of
         views = []
         for server, link in self._links.items():
             now, stale = (
@@ -155,9 +158,9 @@ class Mesh:
 
     # Inside
 
-    def _reflected(self, server: str, updates: Iterator[tuple[bool, Reflected]]) -> None:
+    def _reflected(self, server: str, updates: list[Reflected]) -> None:
         distributor, sources = self._host.distributor, self._sources[server].now
-        for add, (route, origin) in updates:
+        for add, route, origin in updates:
             source = sources.get(origin)
             if not add:
                 if source is not None and distributor.update(source, False, route):
@@ -178,7 +181,7 @@ class Mesh:
 
     def _forget_if_empty(self, sources: dict[bytes, int], origin: bytes, source: int) -> None:
         """Clients without a name come with a new one each time."""
-        if not self._host.distributor.table.count_of(source):
+        if not self._host.distributor.count_of(source):
             del sources[origin]
             self._drop(source)
 
@@ -194,7 +197,7 @@ class Mesh:
         for origin, source in generations.now.items():
             before = generations.old.setdefault(origin, source)
             if before != source:
-                for route in distributor.table.of_source(source):
+                for route in distributor.of_source(source):
                     distributor.update(before, True, route)
                 self._drop(source)
         generations.now = {}
@@ -218,7 +221,7 @@ class Mesh:
     def _release(self, generations: _Generations) -> int:
         routes = 0
         for source in generations.old.values():
-            routes += self._host.distributor.table.count_of(source)
+            routes += self._host.distributor.count_of(source)
             self._drop(source)
         generations.old = {}
         self._host.wake_touched()

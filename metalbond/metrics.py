@@ -64,7 +64,7 @@ def server_registry(server: MetalbondServer) -> CollectorRegistry:
     def gauges() -> Iterable[tuple[str, str, str, dict[str, float]]]:
         yield "peers", "Connected peers", "state", _by_state(server.sessions())
         yield "held_peers", "Lost peers whose routes are kept", "", {"": server.held_peers}
-        yield "routes", "Routes in the table", "", {"": len(server.distributor.table)}
+        yield "routes", "Routes in the table", "", {"": len(server.distributor)}
         yield "subscriptions", "Subscriptions of all peers", "", {"": server.distributor.subscriptions()}
 
     return _registry(server.stats, gauges)

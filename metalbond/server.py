@@ -12,9 +12,9 @@ from itertools import count
 
 import structlog
 
+from metalbond._core import Distributor
 from metalbond.accepted import DEFAULT_MAX_HOLD, AcceptedPeer, ServerConfig
 from metalbond.codec import MAX_IDENTITY
-from metalbond.distribution import Distributor
 from metalbond.inspect import HELD, PeerView
 from metalbond.link import LinkConfig
 from metalbond.mesh import Mesh, MeshConfig
@@ -144,30 +144,30 @@ class MetalbondServer:
         return "server"
 
     def peers(self) -> list[PeerView]:
-        count_of = self.distributor.table.count_of
+        count_of = self.distributor.count_of
         held = [replace(view, routes=count_of(number), stale=count_of(number)) for number, view in self._held.items()]
         live = [peer.view() for peer in self._peers.values()] + self._mesh.views() + held
         names = {view.name for view in live}
         return live + [view for view in self._recent if view.name not in names]
 
     def vnis(self) -> dict[int, int]:
-        return self.distributor.table.destination_counts()
+        return self.distributor.destination_counts()
 
     def route_count(self) -> int:
-        return len(self.distributor.table)
+        return len(self.distributor)
 
     def destinations(self, vni: int) -> list[Destination]:
-        return self.distributor.table.destinations(vni)
+        return self.distributor.destinations(vni)
 
     def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
-        hops = self.distributor.table.hops(vni, destination)
+        hops = self.distributor.hops(vni, destination)
         return {hop: tuple(map(self._name, sources)) for hop, sources in hops.items()}
 
     def record_changes(self, on: bool) -> None:
-        self.distributor.changes.record(on)
+        self.distributor.record_changes(on)
 
     def take_changes(self) -> set[Route]:
-        return self.distributor.changes.take()
+        return self.distributor.take_changes()
 
     def _name(self, number: int) -> str:
         if peer := self._peers.get(number):
@@ -180,8 +180,7 @@ class MetalbondServer:
         return next(self._numbers)
 
     def room(self, route: Route) -> bool:
-        table = self.distributor.table
-        return len(table) < self.config.max_routes or route in table
+        return len(self.distributor) < self.config.max_routes or route in self.distributor
 
     def wake_touched(self) -> None:
         for number in self.distributor.take_touched():
@@ -197,7 +196,7 @@ class MetalbondServer:
             return
         # Bounded like live peers are, or a client could leave its routes behind again and again.
         held = hold > 0 and reason != "shutdown" and len(self._holds) < self.config.max_peers
-        held = held and self.distributor.table.count_of(number) > 0
+        held = held and self.distributor.count_of(number) > 0
         self.distributor.disconnect(number, hold=held)
         if held:
             self._held[number] = replace(view, state=HELD, interval=0, subscriptions=(), waiting=0)
@@ -206,7 +205,7 @@ class MetalbondServer:
 
     def _release(self, number: int) -> None:
         del self._holds[number]
-        log.info("hold ended", routes=self.distributor.table.count_of(number))
+        log.info("hold ended", routes=self.distributor.count_of(number))
         self.distributor.release(number)
         del self._held[number]
         self.wake_touched()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.lab.cleanup import remove
 from tests.lab.namespace import Namespace, run
 from tests.lab.process import Process
 
@@ -186,7 +187,8 @@ class Guest:
     def delete(self) -> None:
         if self.dhcp is not None:
             self.dhcp.stop()
-        self.namespace.delete()
+        # A client that had to be killed leaves its helpers behind.
+        remove([self.namespace])
 
     def mac(self) -> str:
         """Hardware address of its device."""

@@ -153,7 +153,7 @@ async def test_a_watch_tells_the_table_and_then_what_changes(monkeypatch: pytest
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await eventually(lambda: server.distributor.changes.routes is None)
+            await eventually(lambda: not server.distributor.recording)
 
 
 def texts_of(*routes: Route) -> list[str]:

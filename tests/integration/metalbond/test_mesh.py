@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from metalbond import codec
-from metalbond.codec import Hello, MessageType, Reflected
+from metalbond.codec import Hello, MessageType
 from metalbond.mesh import MeshConfig
 from metalbond.server import MetalbondServer, ServerConfig
 from metalbond.types import Destination, HopType, NextHop, Route
@@ -71,7 +71,7 @@ async def test_clients_of_different_servers_hear_of_each_other() -> None:
         b.withdraw(*TWO)
         await seen_by_c.wait_for()
         # Nothing circles: all tables are empty, and sources of clients that announce nothing are gone.
-        await eventually(lambda: not any(len(server.distributor.table) for server in servers))
+        await eventually(lambda: not any(len(server.distributor) for server in servers))
         await eventually(lambda: not any(server._mesh._names for server in servers))
         assert seen_by_a.history == [(True, TWO), (False, TWO)]
 
@@ -89,7 +89,7 @@ async def test_a_client_of_several_servers_does_not_get_its_own_routes_by_way_of
         for route in (ONE, LB):
             a.announce(*route)
         await seen.wait_for(ONE, LB)
-        await eventually(lambda: all(len(s.distributor.table.sources(ONE)) == 2 for s in servers))
+        await eventually(lambda: all(len(s.distributor.sources(ONE)) == 2 for s in servers))
         b.announce(*TWO)
         await eventually(lambda: a.routes(100) == {TWO[1:], LB[1:]})
         assert a._union.received.sources(ONE) == ()
@@ -106,9 +106,9 @@ async def test_the_same_route_of_two_clients_stays_until_both_withdraw_it() -> N
         c.subscribe(100)
         a.announce(*ONE)
         b.announce(*ONE)
-        await eventually(lambda: len(servers[1].distributor.table.sources(ONE)) == 2)
+        await eventually(lambda: len(servers[1].distributor.sources(ONE)) == 2)
         a.withdraw(*ONE)
-        await eventually(lambda: len(servers[1].distributor.table.sources(ONE)) == 1)
+        await eventually(lambda: len(servers[1].distributor.sources(ONE)) == 1)
         assert seen.history == [(True, ONE)]
         b.withdraw(*ONE)
         await seen.wait_for()
@@ -147,7 +147,7 @@ async def test_routes_of_a_server_that_stays_away_end_with_the_grace_time() -> N
         await seen.wait_for(ONE)
         await servers[0].close()
         await seen.wait_for()
-        await eventually(lambda: len(servers[1].distributor.table) == 0)
+        await eventually(lambda: len(servers[1].distributor) == 0)
 
 
 async def test_what_a_server_sends_between_two_losses_is_merged_and_swept_once() -> None:
@@ -165,7 +165,7 @@ async def test_what_a_server_sends_between_two_losses_is_merged_and_swept_once()
                 assert (first.is_server, first.identity) == (True, b"s")
                 assert await peer.receive() == (MessageType.SUBSCRIBE, b"")
                 assert await peer.receive() == (MessageType.KEEPALIVE, b"")
-                await peer.send(*(codec.encode_reflected(True, Reflected(route, b"node")) for route in routes))
+                await peer.send(*(codec.encode_update(True, route, b"node") for route in routes))
                 if synced:
                     await peer.send(codec.KEEPALIVE)
                 return peer
@@ -189,7 +189,7 @@ async def test_what_a_server_sends_between_two_losses_is_merged_and_swept_once()
     ("frame", "reason"),
     [
         (codec.encode_update(True, ONE), "bad_payload"),
-        (codec.encode_reflected(True, Reflected(ONE, b"x" * 129)), "bad_payload"),
+        (codec.encode_update(True, ONE, b"x" * 129), "bad_payload"),
         (codec.encode_subscription(1, True), "wrong_role"),
     ],
     ids=["without origin", "origin too long", "subscribes"],
@@ -203,7 +203,7 @@ async def test_nonsense_of_a_meshed_server_ends_the_session(frame: bytes, reason
         await peer.send(frame)
         await peer.closed()
         await eventually(lambda: server.stats.sessions_lost[reason] == 1)
-        assert len(server.distributor.table) == 0
+        assert len(server.distributor) == 0
     finally:
         await server.close()
         other.close()
@@ -218,7 +218,7 @@ async def test_a_server_that_dials_may_not_announce() -> None:
         await peer.send(codec.encode_update(True, ONE))
         await peer.closed()
         await eventually(lambda: server.stats.sessions_lost["wrong_role"] == 1)
-        assert len(server.distributor.table) == 0
+        assert len(server.distributor) == 0
         peer.close()
     finally:
         await server.close()
@@ -266,11 +266,11 @@ async def test_a_full_table_takes_no_more_from_the_mesh() -> None:
     try:
         peer = await other.next_peer()
         await peer.accept(Hello(1, is_server=True, revision=1, identity=b"other"))
-        await peer.send(*(codec.encode_reflected(True, Reflected(r, o)) for r in (ONE, TWO) for o in (b"a", b"b")))
+        await peer.send(*(codec.encode_update(True, r, o) for r in (ONE, TWO) for o in (b"a", b"b")))
         await eventually(lambda: server.stats.updates_refused["max_routes"] == 2)
-        assert len(server.distributor.table.sources(ONE)) == 2
-        await peer.send(codec.encode_reflected(False, Reflected(ONE, b"a")), codec.KEEPALIVE)
-        await eventually(lambda: len(server.distributor.table.sources(ONE)) == 1)
+        assert len(server.distributor.sources(ONE)) == 2
+        await peer.send(codec.encode_update(False, *(ONE, b"a")), codec.KEEPALIVE)
+        await eventually(lambda: len(server.distributor.sources(ONE)) == 1)
     finally:
         await server.close()
         other.close()
