@@ -54,7 +54,7 @@ Decision forwarded(const DecisionContext& context, const Vni& network, const Flo
   program.uplink = kIngressUplink;
   program.outer_src_low = context.tables.host_low;
   program.outer_dst = target;
-  decision.forward.content.owner = {network.number, 0, context.tables.ports.uplink(0)->id, TimeoutClass::kUdp, false};
+  decision.forward.content.owner = owner_of_forwarded(network, context.tables.ports.uplink(0)->id, key);
   if (context.log) context.note(stage, "forwarded to " + to_string(target));
   return decision;
 }
