@@ -16,9 +16,11 @@ from pathlib import Path
 import structlog
 
 from dpservice import _engine, logs, metrics
+from dpservice.calls import Api
 from dpservice.notify import notify
 from dpservice.options import DPSERVICE, DROP_IN, Options, Program, UsageError, parse, usage
 from dpservice.server import Server
+from dpservice.telemetry import TelemetryServer
 
 _log = structlog.get_logger("service")
 
@@ -72,9 +74,12 @@ def run(arguments: list[str], program: Program) -> int:
     except (_engine.EngineError, MemoryError) as error:
         _log.error("engine cannot start", error=str(error) or "out of memory")
         return 1
+    telemetry = _telemetry(engine) if options.telemetry else None
     try:
         return asyncio.run(_serve(engine, options))
     finally:
+        if telemetry is not None:
+            telemetry.stop()
         engine.stop()
 
 
@@ -123,6 +128,17 @@ def flow_timeouts(options: Options) -> _engine.FlowTimeouts:
     return timeouts
 
 
+def _telemetry(engine: _engine.Engine) -> TelemetryServer | None:
+    try:
+        server = TelemetryServer(engine, Path(_engine.runtime_directory()))
+    except OSError as error:
+        # Nobody is off the network for it.
+        _log.warning("no telemetry", error=str(error))
+        return None
+    _log.info("serving telemetry", path=str(server.path))
+    return server
+
+
 async def _serve(engine: _engine.Engine, options: Options) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -138,7 +154,7 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
 
     if options.served_everywhere and not options.tls_client_ca:
         _log.warning("everybody who reaches this machine controls the engine: see --grpc-listen and --tls-client-ca")
-    server = Server(engine)
+    server = Server(Api(engine, multipath=options.multipath, drop_rules=not options.reference_firewall_api))
     stop_metrics = None
     try:
         bound = await server.start(options.grpc_addresses(), options.tls())

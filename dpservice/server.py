@@ -13,8 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
-from dpservice import _engine
-from dpservice.calls import SERVICE, RpcError, answer
+from dpservice.calls import SERVICE, Api, RpcError, answer
 from dpservice.health import HealthService
 from dpservice.listen import Address, TlsFiles, server_credentials
 
@@ -45,8 +44,8 @@ class Server:
     neither packets nor health answers. A request whose client went away is still carried out.
     """
 
-    def __init__(self, engine: _engine.Engine) -> None:
-        self._engine = engine
+    def __init__(self, api: Api) -> None:
+        self._api = api
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="rpc")
         self._server = grpc.aio.server(options=_OPTIONS)
         self.health = HealthService()
@@ -93,7 +92,7 @@ class Server:
         async def handle(request: Message, context: _Context) -> Message:
             loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(self._executor, answer, self._engine, method, request)
+                return await loop.run_in_executor(self._executor, answer, self._api, method, request)
             except RpcError as error:
                 await context.abort(error.code, error.text)
             except Exception:
