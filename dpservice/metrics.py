@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -129,7 +129,7 @@ def _reference(observation: Observation, host: str) -> Iterator[Metric]:
         "dpdk_heap_info",
         "Heap of the EAL, all NUMA nodes",
         ["node", "info"],
-        (((host, name), value) for name, value in _heap_sums().items()),
+        (((host, name), value) for name, value in _heap_sums(observation.heaps).items()),
     )
     yield from _reference_ports(observation.counters.ports)
     used = (((name,), flows) for name, flows in observation.nat_flows.items())
@@ -147,9 +147,9 @@ def _reference(observation: Observation, host: str) -> Iterator[Metric]:
     yield _gauge("dps_hash_table_saturation", "Capacity and entries of tables", ["table", "stat"], levels)
 
 
-def _heap_sums() -> dict[str, int]:
+def _heap_sums(heaps: Sequence[_engine.Heap]) -> dict[str, int]:
     sums: dict[str, int] = {}
-    for heap in _engine.heaps():
+    for heap in heaps:
         for name, value in heap_statistics(heap).items():
             sums[name] = sums.get(name, 0) + value
     return sums

@@ -3,7 +3,7 @@ dashboards and telemetry clients know. Workers know nothing of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpservice import _engine, convert
@@ -32,6 +32,7 @@ class Observation:
     """By interface that has a NAT: flows that use its ports."""
     rule_hits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By interface, then by firewall rule: flows that the rule decided."""
+    heaps: Sequence[_engine.Heap] = ()
 
 
 def observe(engine: _engine.Engine) -> Observation:
@@ -52,7 +53,7 @@ def observe(engine: _engine.Engine) -> Observation:
         except _engine.StatusError:
             continue  # deleted a moment ago
         rule_hits[interface.id] = {info.rule.id.decode(errors="backslashreplace"): info.hits for info in rules}
-    return Observation(engine.counters(), nat_flows, rule_hits)
+    return Observation(engine.counters(), nat_flows, rule_hits, _engine.heaps())
 
 
 def node_packets(counters: _engine.EngineCounters) -> dict[str, int]:

@@ -67,9 +67,9 @@ def _link_status(observation: Observation, parameters: str) -> Json:
 
 
 def _heap_info(observation: Observation, parameters: str) -> Json:
-    heaps = _engine.heaps()
-    index = _index(parameters or "0", len(heaps))
-    return {"Head_id": index, "Name": f"socket_{heaps[index].socket}", **heap_statistics(heaps[index])}
+    index = _index(parameters or "0", len(observation.heaps))
+    heap = observation.heaps[index]
+    return {"Head_id": index, "Name": f"socket_{heap.socket}", **heap_statistics(heap)}
 
 
 def _graph(values: Callable[[Observation], Mapping[str, int]]) -> Command:
@@ -104,7 +104,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     ),
     "/dp_service/virtsvc/used_port_count": ("Empty: there are no virtual services", lambda *_: {}),
     "/eal/heap_info": ("Heap of a NUMA node. Parameter: its index", _heap_info),
-    "/eal/heap_list": ("Indexes of heaps", lambda *_: list(range(len(_engine.heaps())))),
+    "/eal/heap_list": ("Indexes of heaps", lambda observation, _: list(range(len(observation.heaps)))),
     "/ethdev/info": ("Name of a port. Parameter: its number", _port_info),
     "/ethdev/link_status": ("Link of a port. Parameter: its number", _link_status),
     "/ethdev/list": ("Numbers of ports", lambda observation, _: list(range(len(observation.counters.ports)))),

@@ -256,7 +256,7 @@ def test_config_file_comes_before_the_command_line(tmp_path: Path) -> None:
     options = parse(["-l", "1", "--", "--wcmp=40", "--dhcp-dns=8.8.8.8"], {"DP_CONF": str(path)}).options
     assert (options.pf0, options.stats, options.wcmp) == ("eth0", False, 40)
     assert options.dhcp_dns == (bytes([9] * 4), bytes([8] * 4))
-    assert options.effective_eal_args() == ["-l", "1", "-a", "0000:01:00.0,x=[0-3]"]
+    assert options.effective_eal_args() == ["-l", "1", "-a", "0000:01:00.0,x=[0-3]", "--no-telemetry"]
 
 
 @pytest.mark.parametrize(
