@@ -47,7 +47,7 @@ py::tuple split(const py::bytes& stream, bool merge) {
 
 py::bytes encode(bool add, py::handle route, const py::bytes& origin) {
   std::string frame;
-  append_update(frame, add, to_key(route), view(origin));
+  append_update(frame, add, encode_key(to_route(route)), view(origin));
   return frame;
 }
 
@@ -256,11 +256,8 @@ void bind_distributor(py::module_& m) {
       .def("release", &Distributor::release)
       .def("subscribe", &Distributor::subscribe)
       .def("unsubscribe", &Distributor::unsubscribe)
-      .def("update",
-           [](Distributor& self, Source source, bool add, py::handle route) {
-             const Route value = to_route(route);
-             return self.update(source, add, value.vni, encode_key(value));
-           })
+      .def("update", [](Distributor& self, Source source, bool add,
+                        py::handle route) { return self.update(source, add, to_route(route).vni, to_key(route)); })
       .def("receive", &receive)
       .def("take", &take)
       .def("mark", &Distributor::mark)

@@ -57,8 +57,6 @@ void set_destination(Route& route, py::handle destination) {
   const py::tuple parts = fields(destination, classes().destination);
   route.prefix = address(parts[0], "destination.prefix");
   route.length = number<uint8_t>(parts[1], "destination.prefix_length");
-  if (route.length > 8 * route.prefix.size)
-    throw py::value_error("destination.prefix_length: more than the address has");
 }
 
 }  // namespace
@@ -88,7 +86,12 @@ Route to_route(py::handle value) {
   return route;
 }
 
-std::string to_key(py::handle route) { return encode_key(to_route(route)); }
+std::string to_key(py::handle value) {
+  const Route route = to_route(value);
+  if (route.length > 8 * route.prefix.size)
+    throw py::value_error("destination.prefix_length: more than the address has");
+  return encode_key(route);
+}
 
 std::string to_destination_key(uint32_t vni, py::handle destination) {
   Route route;

@@ -20,6 +20,7 @@ const Classes& classes();
 
 // Raises TypeError for anything but the named tuples, ValueError for values that no frame can hold.
 Route to_route(pybind11::handle route);
+// The same, and ValueError for a length that the address does not have: no table holds such a route.
 std::string to_key(pybind11::handle route);
 // The front part of a key, for looking up a destination.
 std::string to_destination_key(uint32_t vni, pybind11::handle destination);
