@@ -27,12 +27,12 @@ async def rows(instance: Inspectable, vni: int) -> AsyncIterator[Row]:
             break
     else:
         waiting.sort(key=_order)
-    for row in waiting:
+    async for row in slowly(waiting):
         yield row
     for part in slices:
-        await asyncio.sleep(0)
-        for row in part:
+        async for row in slowly(part):
             yield row
+        await asyncio.sleep(0)
 
 
 def _order(row: Row) -> Any:

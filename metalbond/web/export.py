@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
+from functools import lru_cache
+from textwrap import indent
 from typing import Any
 
 from metalbond.inspect import SELF, Inspectable, PeerView
@@ -28,6 +30,12 @@ def hop_values(hop: NextHop) -> dict[str, Any]:
     return dict(zip(_HOP_KEYS, (text_of(hop.target), hop.vni, int(hop.type), hop.nat_from, hop.nat_to), strict=True))
 
 
+@lru_cache(4096)
+def hop_json(hop: NextHop) -> str:
+    """Indented for its place in the document."""
+    return "\n" + indent(json.dumps(hop_values(hop), indent=2), 8 * " ")
+
+
 def received(instance: Inspectable, vni: int, destination: Destination) -> list[NextHop]:
     """Next hops that others announce, sorted by their text."""
     hops = instance.hops(vni, destination)
@@ -48,8 +56,7 @@ async def routes_json(instance: Inspectable, version: str, now: datetime) -> Asy
         async for (_, destination, hop), _ in rows(instance, vni):
             if is_first(hop, hops := received(instance, vni, destination)):
                 key = json.dumps(destination_key(destination))
-                value = json.dumps([hop_values(hop) for hop in hops], indent=2).replace("\n", "\n      ")
-                yield f"{inner}      {key}: {value}"
+                yield f"{inner}      {key}: [{','.join(map(hop_json, hops))}\n      ]"
                 inner = ",\n"
         if inner == ",\n":
             yield "\n    }"
