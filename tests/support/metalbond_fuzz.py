@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from metalbond import codec
 from metalbond.accepted import ServerConfig
 from metalbond.client import MetalbondClient
 from metalbond.peer import Peer
@@ -87,7 +88,22 @@ class Fuzzer:
     def next_input(self, streams: Sequence[bytes]) -> list[bytes]:
         """The pieces that single reads give."""
         chance = self.chance
-        data = bytearray(chance.choice(streams))
+        stream = chance.choice(streams)
+        if chance.random() < 0.5:
+            # Damage inside frames whose lengths are right, or most inputs end at the first header behind the damage.
+            frames, _ = codec.split(stream)
+            at = chance.randrange(len(frames))
+            frames[at] = frames[at][0], self._damaged(frames[at][1], streams)[: codec.MAX_PAYLOAD]
+            data = bytearray(b"".join(codec.frame(*frame) for frame in frames))
+        else:
+            data = bytearray(self._damaged(stream, streams))
+        del data[MAX_BYTES:]
+        cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.choice((0, 0, 1, 3))))
+        pieces = [bytes(data[a:b]) for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        return [piece for piece in pieces if piece]
+
+    def _damaged(self, healthy: bytes, streams: Sequence[bytes]) -> bytes:
+        chance, data = self.chance, bytearray(healthy)
         for _ in range(chance.choice((0, 1, 1, 2, 4, 8))):
             at = chance.randrange(len(data) + 1)
             end = min(len(data), at + chance.randrange(1, 40))
@@ -106,10 +122,7 @@ class Fuzzer:
                     other = chance.choice(streams)
                     start = chance.randrange(len(other))
                     data[at:at] = other[start : start + chance.randrange(1, 200)]
-        del data[MAX_BYTES:]
-        cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.choice((0, 0, 1, 3))))
-        pieces = [bytes(data[a:b]) for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-        return [piece for piece in pieces if piece]
+        return bytes(data)
 
     def meet_server(self, pieces: list[bytes]) -> None:
         server, sock = self._server, FuzzSocket()

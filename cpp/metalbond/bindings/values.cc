@@ -93,6 +93,15 @@ std::string to_key(py::handle value) {
   return encode_key(route);
 }
 
+Address to_address(py::handle bytes) { return address(bytes, "address"); }
+
+Network to_network(py::handle network) {
+  const auto parts = py::reinterpret_borrow<py::tuple>(network);
+  const Network result{address(parts[0], "network.address"), number<uint8_t>(parts[1], "network.length")};
+  if (result.length > 8 * result.address.size) throw py::value_error("network.length: more than the address has");
+  return result;
+}
+
 std::string to_destination_key(uint32_t vni, py::handle destination) {
   Route route;
   route.vni = vni;

@@ -22,6 +22,8 @@ def test_damaged_sessions_harm_nobody(seed: int) -> None:
         fuzzer.run(4000)
         assert fuzzer._server.stats.sessions_established > 500, "inputs come past the handshake"
         assert fuzzer._server.stats.updates_received > 500
-        assert len(fuzzer._server.stats.sessions_lost) >= 8, "many kinds of faults are found"
+        assert fuzzer._server.stats.updates_refused["invalid"] > 0
+        reasons = set(fuzzer._server.stats.sessions_lost)
+        assert {"bad_version", "unknown_type", "payload_too_long", "bad_payload", "wrong_role"} <= reasons
     finally:
         fuzzer.close()
