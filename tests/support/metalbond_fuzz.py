@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    Fuzzer(arguments.seed).run(arguments.inputs, report_every=100_000)
+    Fuzzer(arguments.seed).run(arguments.inputs, report_every=20_000)
     print("good")
 
 
