@@ -24,6 +24,7 @@ from tenacity import (
 from apimachinery.endpoints import Endpoint, parse_targets
 from apimachinery.errors import ApiError, Conflict, NotFound, Unavailable, from_rpc_error
 from apimachinery.fencing import HEADER, Fence, current_fence
+from apimachinery.logs import Outage
 from apimachinery.scheme import KindInfo, kind_info
 from apimachinery.tls import ClientTls, Fingerprint, TlsError, fingerprint
 from apimachinery.transport import client_options
@@ -41,6 +42,15 @@ _CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     *client_options(),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 ]
+
+
+# Of these the client itself may be the cause.
+_SILENCE = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+
+def api_outage(targets: Iterable[Endpoint]) -> Outage:
+    """For the clients of one server."""
+    return Outage("API server", targets=[str(target) for target in targets])
 
 
 class ObjectList(list[M]):
@@ -84,6 +94,8 @@ class Client:
     tls:          None: plain text. Renewed files are used from the next reconnect on.
     timeout:      deadline of a call in seconds; for reads it includes the retries.
     interceptors: of `grpc.aio`, for telemetry.
+    outage:       what tells that the server is lost, for a process that goes on without it: failed calls are told, too,
+                  and not only lost watches.
     fenced:       writes carry the term of leadership that their task runs in (see `apimachinery.fencing`). For servers
                   whose store holds the election.
 
@@ -98,8 +110,11 @@ class Client:
         timeout: float = 15.0,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         fenced: bool = False,
+        outage: Outage | None = None,
     ) -> None:
         self.targets: list[Endpoint] = parse_targets(target)
+        self.outage = outage or api_outage(self.targets)
+        self._tells_calls = outage is not None
         self.timeout = timeout
         self._tls = tls
         self._interceptors = list(interceptors)
@@ -196,9 +211,24 @@ class Client:
                 method, request_serializer=_serialize, response_deserializer=response_class.FromString
             )
             try:
-                return await multicallable(request, timeout=limit, metadata=((HEADER, str(fence)),) if fence else None)
+                answer = await multicallable(
+                    request, timeout=limit, metadata=((HEADER, str(fence)),) if fence else None
+                )
             except grpc.aio.AioRpcError as error:
-                raise self._failed(connection, error) from None
+                failure = self._failed(connection, error)
+                self._tell(failure)
+                raise failure from None
+            self._tell(None)
+            return answer
+
+    def _tell(self, failure: ApiError | None) -> None:
+        """What the end of a call says about the server: that it works, that it does not, or (in silence) nothing."""
+        if not self._tells_calls:
+            return
+        if isinstance(failure, Unavailable):
+            self.outage.lost(failure)
+        elif failure is None or failure.code not in _SILENCE:
+            self.outage.recovered()
 
     def _failed(self, connection: _Connection, error: grpc.aio.AioRpcError) -> ApiError:
         if error.code() is grpc.StatusCode.UNAVAILABLE and connection is self._connection and not self._closed:

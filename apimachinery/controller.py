@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import importlib.metadata
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
@@ -17,7 +16,7 @@ from apimachinery.client import Client
 from apimachinery.errors import ApiError, Conflict, Unavailable
 from apimachinery.fencing import Fence, current_fence
 from apimachinery.informer import Change, Informer, Key, key_of
-from apimachinery.logs import LogLimiter, Outage
+from apimachinery.logs import LogLimiter
 from apimachinery.scheme import metadata_of
 from apimachinery.workqueue import Backoff, WorkQueue
 
@@ -89,9 +88,7 @@ class Controller:
         self._draining = False
         self._log = structlog.get_logger(__name__).bind(controller=name)
         self._limiter = LogLimiter()
-        self._outage = Outage(f"API for controller {name}")
-        queue = weakref.ref(self._queue)
-        metrics.QUEUE_DEPTH.track(self._queue, lambda: found.depth if (found := queue()) else 0, controller=name)
+        metrics.QUEUE_DEPTH.track(self._queue, lambda queue: queue.depth, controller=name)
         for informer, map_function in self.watches:
             informer.add_handler(self._handler(map_function))
 
@@ -171,7 +168,8 @@ class Controller:
             raise
         except Unavailable as error:
             outcome = "unavailable"
-            self._outage.lost(error)
+            # Said once by what lost it, not by each of those who need it.
+            self._log.debug("reconcile waits", key=str(key), error=str(error))
             self._queue.add_failed(key)
         except Conflict as error:
             outcome = "conflict"
@@ -185,7 +183,6 @@ class Controller:
             metrics.RECONCILE_DURATION.record(time.monotonic() - begin, {"controller": self.name})
 
     def _succeeded(self, key: Key, result: Result | None) -> None:
-        self._outage.recovered()
         failures = self._queue.failures(key)
         if failures:
             self._log.debug("reconcile succeeded again", key=str(key), failures=failures)

@@ -8,7 +8,6 @@ import asyncio
 import builtins
 import contextlib
 import heapq
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar, cast
@@ -22,7 +21,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from apimachinery import metrics
 from apimachinery.client import Fields, KindClient, Labels, field_requirements
 from apimachinery.errors import ApiError
-from apimachinery.logs import Outage
 from apimachinery.scheme import metadata_of
 
 _log = structlog.get_logger(__name__)
@@ -213,11 +211,10 @@ class Informer(Generic[M]):
         self._revision_waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waiter_sequence = 0
         self._task: asyncio.Task[None] | None = None
-        self._outage = Outage(f"watch of {client.info.resource_type}")
-        this = weakref.ref(self)
+        self._outage = client.client.outage.part(f"watch of {client.info.resource_type}")
         kind = client.info.resource_type
-        metrics.INFORMER_OBJECTS.track(self, lambda: len(found) if (found := this()) is not None else 0, kind=kind)
-        metrics.INFORMER_CONNECTED.track(self, lambda: bool((found := this()) and found.connected), kind=kind)
+        metrics.INFORMER_OBJECTS.track(self, len, kind=kind)
+        metrics.INFORMER_CONNECTED.track(self, lambda informer: informer.connected, kind=kind)
         for name, function in (indexers or {}).items():
             self.add_indexer(name, function)
 
@@ -314,14 +311,16 @@ class Informer(Generic[M]):
         await self.stop()
 
     async def run(self) -> None:
-        """Watches until cancelled; a lost stream is logged once, retried with back-off, and resumed where it ended."""
-        while True:
-            retrying = AsyncRetrying(
-                retry=retry_if_exception_type(ApiError), wait=wait_random_exponential(multiplier=0.1, max=1.0)
-            )
-            async for attempt in retrying:
-                with attempt:
-                    await self._follow_one_stream()
+        """Watches until cancelled; a lost stream is told to the client's outage, retried with back-off, and resumed
+        where it ended."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(ApiError), wait=wait_random_exponential(multiplier=0.1, max=1.0)
+        )
+        with contextlib.closing(self._outage):
+            while True:
+                async for attempt in retrying:
+                    with attempt:
+                        await self._follow_one_stream()
 
     async def _follow_one_stream(self) -> None:
         """Returns when a stream ends that delivered something; raises ApiError if it did not."""

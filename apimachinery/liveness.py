@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -25,7 +25,6 @@ from apimachinery.conditions import FALSE, TRUE, UNKNOWN, find_condition, is_tru
 from apimachinery.controller import Controller, Result, own_key
 from apimachinery.errors import ApiError, Conflict
 from apimachinery.informer import Informer, Key
-from apimachinery.logs import Outage
 from apimachinery.resource import ExtraMethod, ResourceAccess, ResourceHooks
 from apimachinery.scheme import KindInfo, metadata_of
 from apimachinery.store import CompareFailed, LeaseNotFound, Store, Txn, WatchBatch
@@ -180,21 +179,21 @@ class NodeLiveness(Controller, Generic[M]):
             await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        outage = Outage(f"store for {self._prefix}")
-        while True:
-            try:
-                revision = await self._store.current_revision()
-                # What happened before this revision is seen by these runs, what happens after it by the watch.
-                self.enqueue_all()
-                async with aclosing(self._store.watch(self._prefix, after_revision=revision)) as items:
-                    async for item in items:
-                        outage.recovered()
-                        if isinstance(item, WatchBatch):
-                            for change in item.changes:
-                                self.enqueue(Key("", change.item.key.removeprefix(self._prefix)))
-            except ApiError as error:
-                outage.lost(error)
-                await asyncio.sleep(RETRY_SECONDS)
+        with closing(self._store.outage.part(f"follower of {self._prefix}")) as outage:
+            while True:
+                try:
+                    revision = await self._store.current_revision()
+                    outage.recovered()
+                    # What happened before this revision is seen by these runs, what happens after it by the watch.
+                    self.enqueue_all()
+                    async with aclosing(self._store.watch(self._prefix, after_revision=revision)) as items:
+                        async for item in items:
+                            if isinstance(item, WatchBatch):
+                                for change in item.changes:
+                                    self.enqueue(Key("", change.item.key.removeprefix(self._prefix)))
+                except ApiError as error:
+                    outage.lost(error)
+                    await asyncio.sleep(RETRY_SECONDS)
 
     async def _reconcile_node(self, key: Key) -> Result | None:
         found = self._informer.get("", key.name)

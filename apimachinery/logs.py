@@ -1,5 +1,7 @@
 """Log set-up, and log lines that an outage cannot turn into a storm."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys
@@ -89,7 +91,11 @@ class _JournalRenderer:
 class Outage:
     """Says once that a dependency is lost and once that it is back; everything between is logged at debug level.
 
-    `what` names the dependency ("etcd", "watch of networks"). Not thread-safe.
+    One object stands for one dependency of the process, for all that use it. Who calls it now and then tells `lost` and
+    `recovered`. What holds on to it for long (a watch, a lease) tells that through a `part` of its own: the dependency
+    is not back before every part is.
+
+    `what` names the dependency ("etcd", "engine"). Not thread-safe.
     """
 
     def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic, **context: object) -> None:
@@ -98,11 +104,16 @@ class Outage:
         self._log = structlog.get_logger(__name__).bind(**context)
         self._since: float | None = None
         self._failures = 0
+        self._lost_parts: set[OutagePart] = set()
 
     @property
     def active(self) -> bool:
-        """True between `lost` and `recovered`."""
+        """True from the first `lost` until the dependency is back."""
         return self._since is not None
+
+    def part(self, name: str) -> OutagePart:
+        """Something that holds on to the dependency, named in debug logs."""
+        return OutagePart(self, self._lost_parts, name)
 
     def lost(self, error: object, **context: object) -> None:
         """A try failed. Logged as a warning the first time."""
@@ -114,12 +125,41 @@ class Outage:
             self._log.debug(f"{self._what} still lost", error=str(error), failures=self._failures, **context)
 
     def recovered(self, **context: object) -> None:
-        """A try succeeded. Logged only if the dependency was lost before."""
-        if self._since is None:
+        """A try succeeded. Logged only if the dependency was lost before, and no part of it still is."""
+        if self._since is None or self._lost_parts:
             return
         seconds = self._clock() - self._since
         self._log.info(f"{self._what} is back", after_seconds=round(seconds, 3), failures=self._failures, **context)
         self._since, self._failures = None, 0
+
+
+class OutagePart:
+    """One user of a dependency; see `Outage.part`."""
+
+    def __init__(self, whole: Outage, lost_parts: set[OutagePart], name: str) -> None:
+        self._whole = whole
+        self._lost_parts = lost_parts
+        self._name = name
+
+    @property
+    def active(self) -> bool:
+        """True between `lost` and `recovered`."""
+        return self in self._lost_parts
+
+    def lost(self, error: object, **context: object) -> None:
+        """A try failed."""
+        self._lost_parts.add(self)
+        self._whole.lost(error, part=self._name, **context)
+
+    def recovered(self, **context: object) -> None:
+        """A try succeeded."""
+        if self in self._lost_parts:
+            self._lost_parts.discard(self)
+            self._whole.recovered(**context)
+
+    def close(self) -> None:
+        """The part ends, in whatever state; nothing is known about the dependency by that."""
+        self._lost_parts.discard(self)
 
 
 class LogLimiter:

@@ -308,10 +308,10 @@ def to_yaml(objects: Sequence[Message], *, managed_fields: bool = False) -> str:
     return dump_yaml([to_plain(obj, managed_fields=managed_fields) for obj in objects])
 
 
-def to_json(objects: Sequence[Message], *, managed_fields: bool = False) -> str:
-    """One JSON document: the object, or a ``v1 List`` unless it is exactly one."""
+def to_json(objects: Sequence[Message], *, managed_fields: bool = False, as_list: bool = False) -> str:
+    """One JSON document: a ``v1 List``, or the object if it is exactly one and `as_list` is not set."""
     documents: list[Plain] = [to_plain(obj, managed_fields=managed_fields) for obj in objects]
-    if len(documents) == 1:
+    if len(documents) == 1 and not as_list:
         return dump_json(documents[0])
     return dump_json({"apiVersion": LIST_KIND[0], "kind": LIST_KIND[1], "items": documents})
 

@@ -30,6 +30,7 @@ from apimachinery.etcd.lease import Lease
 from apimachinery.etcd.txn import MAX_OPERATIONS, Compare, Condition, Txn
 from apimachinery.etcd.values import ROOT, Page, StoredValue, after, from_kv, range_of, read_request
 from apimachinery.etcd.watch import Change, Compacted, Progress, WatchBatch, WatchItem, watch
+from apimachinery.logs import Outage
 
 __all__ = [
     "Change",
@@ -77,6 +78,16 @@ class Store:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+    @property
+    def outage(self) -> Outage:
+        """Of etcd; who follows the store for long tells its losses through a part of it."""
+        return self.client.outage
+
+    @property
+    def known_revision(self) -> int:
+        """Highest revision of the store that this process has heard of; 0 before the first answer."""
+        return self.client.revision
 
     async def close(self) -> None:
         """Ends background work; the client stays open."""

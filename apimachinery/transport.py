@@ -41,7 +41,7 @@ def server_options() -> Options:
     return [
         *_pings(),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _TOLERATED_SECONDS * 1000),
+        ("grpc.http2.min_ping_interval_without_data_ms", _TOLERATED_SECONDS * 1000),
         # Two servers on one port would share its connections at random.
         ("grpc.so_reuseport", 0),
     ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -23,12 +23,12 @@ from google.protobuf.message import DecodeError
 from ironcore.meta.v1 import meta_pb2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from apimachinery import metrics
 from apimachinery.errors import ApiError, Unavailable
-from apimachinery.logs import Outage
 from apimachinery.scheme import KindInfo
 from apimachinery.store import Change, Compacted, Store, StoredValue, WatchBatch
 from apimachinery.watch_filter import CachedObject, Filter, Route
-from apimachinery.watch_queue import Chunk, Subscriber, chunks
+from apimachinery.watch_queue import Chunk, ResetReason, Subscriber, chunks
 from apimachinery.wire import watch_event, with_revision
 
 _log = structlog.get_logger(__name__)
@@ -54,11 +54,14 @@ class CacheLimits:
 
 
 class CacheEvent:
-    """One change of one object, with its states before and after."""
+    """One change of one object, with its states before and after. ``cache`` counts what is encoded."""
 
-    __slots__ = ("_encoded", "after", "before", "revision")
+    __slots__ = ("_cache", "_encoded", "after", "before", "revision")
 
-    def __init__(self, revision: int, before: CachedObject | None, after: CachedObject | None) -> None:
+    def __init__(
+        self, cache: WatchCache, revision: int, before: CachedObject | None, after: CachedObject | None
+    ) -> None:
+        self._cache = cache
         self.revision = revision
         self.before = before
         self.after = after
@@ -83,6 +86,7 @@ class CacheEvent:
             # The last state of an object that left carries the revision at which it left.
             data = with_revision(state.data, self.revision) if event_type == _DELETED else state.data
             found = self._encoded[event_type] = watch_event(event_type, data)
+            self._cache.encoded_bytes += len(found)
         return found
 
 
@@ -116,11 +120,23 @@ class WatchCache:
         self._unrouted: set[_Group] = set()
         # Watchers connected now.
         self.subscribers = 0
+        # Of events, so far.
+        self.encoded_bytes = 0
         self._advanced: list[asyncio.Future[None]] = []
         self._everything: tuple[CachedObject, ...] | None = None
         # By path and value, for the paths that snapshots were routed by so far.
         self._indexes: dict[str, dict[str, dict[str, CachedObject]]] = {}
-        self._outage = Outage("cache", kind=info.resource_type)
+        self._outage = store.outage.part(f"cache of {info.resource_type}")
+        readings: Mapping[metrics.ObservedGauge, Callable[[WatchCache], float]] = {
+            metrics.CACHE_OBJECTS: len,
+            metrics.CACHE_WATCHERS: lambda cache: cache.subscribers,
+            metrics.CACHE_ENCODED_BYTES: lambda cache: cache.encoded_bytes,
+            metrics.CACHE_HISTORY_EVENTS: lambda cache: len(cache._ring),
+            metrics.CACHE_HISTORY_BYTES: lambda cache: cache._ring_bytes,
+            metrics.CACHE_LAG: lambda cache: max(0, cache._store.known_revision - cache.revision),
+        }
+        for gauge, read in readings.items():
+            gauge.track(self, read, kind=info.resource_type)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -175,7 +191,7 @@ class WatchCache:
         self._floor = revision
         for group in self._groups.values():
             for member in group.members:
-                member.cut()
+                member.cut(ResetReason.RELOADED)
         self.synced.set()
         self._advance(revision)
 
@@ -204,7 +220,7 @@ class WatchCache:
             else:
                 self._objects[key] = after
             self._reindex(before, after)
-            event = CacheEvent(change.item.mod_revision, before, after)
+            event = CacheEvent(self, change.item.mod_revision, before, after)
             self._remember(event)
             for group in self._concerned(event):
                 encoded = event.for_filter(group.filter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,14 +36,28 @@ def chunks(events: Iterable[tuple[int, bytes]]) -> Iterator[Chunk]:
         yield Chunk(b"".join(parts), last)
 
 
+class ResetReason(enum.StrEnum):
+    """Why a watcher has to start over with a snapshot."""
+
+    SLOW = "slow"
+    """It left too much unread."""
+    RELOADED = "reloaded"
+    """The cache was loaded again: etcd compacted changes away, or a defect."""
+    HISTORY = "history"
+    """It resumes at a revision that is too old."""
+    FOREIGN = "foreign"
+    """It resumes at a revision that the store does not have."""
+
+
 class Subscriber:
-    """The queue of one watcher. ``lost`` tells that something was dropped: a snapshot is needed."""
+    """The queue of one watcher. ``lost`` tells that something was dropped, and ``reason`` why: a snapshot is needed."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._chunks: deque[Chunk] = deque()
         self._bytes = 0
         self.lost = False
+        self.reason = ResetReason.SLOW
         self.closed = False
         self.wake = asyncio.Event()
 
@@ -51,15 +66,16 @@ class Subscriber:
         if self.lost:
             return
         if self._bytes + len(chunk.data) > self._limit and self._chunks:
-            self.cut()
+            self.cut(ResetReason.SLOW)
             return
         self._chunks.append(chunk)
         self._bytes += len(chunk.data)
         self.wake.set()
 
-    def cut(self) -> None:
+    def cut(self, reason: ResetReason) -> None:
         """Drops what is queued; the watcher continues with a reset."""
         self.lost = True
+        self.reason = reason
         self.clear()
         self.wake.set()
 

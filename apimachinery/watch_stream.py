@@ -9,11 +9,12 @@ from typing import Final
 
 from ironcore.meta.v1 import meta_pb2
 
+from apimachinery import metrics
 from apimachinery.errors import Unavailable
 from apimachinery.store import Store
 from apimachinery.watch_cache import WatchCache
 from apimachinery.watch_filter import CachedObject, Filter
-from apimachinery.watch_queue import CHUNK_BYTES, Subscriber
+from apimachinery.watch_queue import CHUNK_BYTES, ResetReason, Subscriber
 from apimachinery.wire import watch_event, watch_mark
 
 _ADDED = meta_pb2.EVENT_TYPE_ADDED
@@ -77,7 +78,7 @@ async def watch_responses(
             yield watch_mark(_SYNCED, sent)
         else:
             if resource_version:
-                yield watch_mark(_RESET, cache.revision)
+                yield _reset(cache, ResetReason.FOREIGN if resume < 0 else ResetReason.HISTORY)
             subscriber.lost = True
             sent = 0
         async for response in _follow(cache, wanted, subscriber, sent, timing):
@@ -96,13 +97,14 @@ async def _follow(
             raise Unavailable("the server stops", reason="STOPPING")
         if subscriber.lost:
             if started:
-                yield watch_mark(_RESET, cache.revision)
+                yield _reset(cache, subscriber.reason)
             # From here to the next await nothing else runs: the snapshot and the queue meet at one revision.
             started, sent = True, cache.revision
             subscriber.clear()
             subscriber.lost = False
             objects = cache.snapshot(wanted)
             for response in _snapshot_responses(objects, sent):
+                cache.encoded_bytes += len(response)
                 yield response
         if subscriber.empty and not subscriber.lost and not subscriber.closed:
             subscriber.wake.clear()
@@ -123,6 +125,11 @@ async def _follow(
             if subscriber.empty:
                 pause = min(timing.gather_max, timing.gather * cache.subscribers)
                 await asyncio.sleep(max(0.0, pause - (loop.time() - written)))
+
+
+def _reset(cache: WatchCache, reason: ResetReason) -> bytes:
+    metrics.CACHE_RESETS.add(1, {"kind": cache.info.resource_type, "reason": reason.value})
+    return watch_mark(_RESET, cache.revision)
 
 
 def _snapshot_responses(objects: Sequence[CachedObject], revision: int) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ import structlog
 
 from dpservice import _engine, logs, metrics
 from dpservice.notify import notify
-from dpservice.options import Options, UsageError, parse, usage
+from dpservice.options import DPSERVICE, DROP_IN, Options, Program, UsageError, parse, usage
 from dpservice.server import Server
 
 _log = structlog.get_logger("service")
@@ -28,23 +28,33 @@ _NIC_TYPES = {
     "bluefield2": _engine.NicType.BLUEFIELD2,
 }
 _POLL_MODES = {"adaptive": _engine.PollMode.ADAPTIVE, "busy": _engine.PollMode.BUSY}
+_FIREWALL_MODES = {
+    "enforce": _engine.FirewallMode.ENFORCE,
+    "observe": _engine.FirewallMode.OBSERVE,
+    "off": _engine.FirewallMode.OFF,
+}
 _ALL_MEMORY = "0x7f"
 
 
 def main() -> None:
-    """Entry point of the executable."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of `dpservice`."""
+    sys.exit(run(sys.argv[1:], DPSERVICE))
 
 
-def run(arguments: list[str]) -> int:
+def drop_in() -> None:
+    """Entry point of `dpservice-bin`."""
+    sys.exit(run(sys.argv[1:], DROP_IN))
+
+
+def run(arguments: list[str], program: Program) -> int:
     """Runs until a signal; returns the exit status."""
     try:
-        command = parse(arguments, os.environ)
+        command = parse(arguments, os.environ, program)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 1
     if command.show == "help":
-        print(usage())
+        print(usage(program))
         return 0
     if command.show == "version":
         print(f"DP Service version {service_version()}")
@@ -59,8 +69,8 @@ def run(arguments: list[str]) -> int:
         # The EAL pins this thread to the main lcore; threads made later inherit that and leave the workers alone.
         engine = _engine.Engine(engine_options(options))
         engine.start()
-    except _engine.EngineError as error:
-        _log.error("engine cannot start", error=str(error))
+    except (_engine.EngineError, MemoryError) as error:
+        _log.error("engine cannot start", error=str(error) or "out of memory")
         return 1
     try:
         return asyncio.run(_serve(engine, options))
@@ -85,10 +95,32 @@ def engine_options(options: Options) -> _engine.EngineOptions:
     engine.dhcp_dns, engine.dhcpv6_dns = list(options.dhcp_dns), list(options.dhcpv6_dns)
     engine.enable_ipv6_overlay = options.ipv6_overlay
     engine.wcmp = options.wcmp
-    engine.flow_table_size, engine.flow_timeout = options.flow_table_size, options.flow_timeout
+    engine.firewall = _FIREWALL_MODES[options.firewall]
+    engine.antispoof, engine.ipv6_public = options.antispoof, options.ipv6_public
+    engine.multipath, engine.flow_label_entropy = options.multipath, options.flow_label
+    engine.meter_software_devices = options.meter_taps
+    engine.flow_table_size, engine.flow_quota = options.flow_table_size, options.flow_quota
+    engine.flow_timeouts = flow_timeouts(options)
+    engine.max_vnis, engine.max_routes_per_vni = options.max_vnis, options.max_routes
+    engine.max_underlay_addresses, engine.max_nat_flows = options.max_underlay_addresses, options.max_nat_flows
+    engine.max_public_addresses, engine.max_neighbor_nats = options.max_public_addresses, options.max_neighbor_nats
+    engine.max_load_balancers = options.max_load_balancers
+    engine.max_load_balancer_targets = options.max_load_balancer_targets
+    engine.maglev_size = options.maglev_size
     engine.underlay_type_byte, engine.underlay_static = options.underlay_type, options.static_underlay
     engine.version = service_version()
     return engine
+
+
+def flow_timeouts(options: Options) -> _engine.FlowTimeouts:
+    """Idle times: --flow-timeout for everything but established TCP, where nothing more particular is said."""
+    timeouts = _engine.FlowTimeouts()
+    timeouts.tcp_established = options.timeout_tcp_established
+    timeouts.tcp_transitory = options.timeout_tcp_transitory or options.flow_timeout
+    timeouts.udp = options.timeout_udp or options.flow_timeout
+    timeouts.icmp = options.timeout_icmp or options.flow_timeout
+    timeouts.other = options.timeout_other or options.flow_timeout
+    return timeouts
 
 
 async def _serve(engine: _engine.Engine, options: Options) -> int:
@@ -104,6 +136,8 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
 
+    if options.served_everywhere and not options.tls_client_ca:
+        _log.warning("everybody who reaches this machine controls the engine: see --grpc-listen and --tls-client-ca")
     server = Server(engine)
     stop_metrics = None
     try:

@@ -7,23 +7,17 @@ name. Names, ranges and defaults follow the reference, so that its command lines
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dpservice.getopt import ScanError, scan
 from dpservice.listen import Address, TlsFiles, check_exposure, parse_address
+from dpservice.option_table import FILE_ONLY_OPTIONS, OWN_OPTIONS, REFERENCE_OPTIONS, Option
+from dpservice.option_values import DEFAULT_GRPC_PORT
 
 DEFAULT_CONFIG = Path("/run/dpservice/dpservice.conf")
-DEFAULT_GRPC_PORT = 1337
-
-_MAX_NAME = 15
-_MAX_ALLOW = 127
-_MAX_LOCKFILE = 255
-_MAX_DNS4 = 63
-_MAX_DNS6 = 15
 
 
 class UsageError(ValueError):
@@ -42,11 +36,14 @@ class Options:
     dhcp_mtu: int = 1500
     dhcp_dns: tuple[bytes, ...] = ()
     dhcpv6_dns: tuple[bytes, ...] = ()
+    udp_virtual_services: tuple[tuple[bytes, int, bytes, int], ...] = ()
+    tcp_virtual_services: tuple[tuple[bytes, int, bytes, int], ...] = ()
     wcmp: int = 100
     nic_type: str = "mellanox"
     stats: bool = True
     ipv6_overlay: bool = False
     offload: bool = True
+    graphtrace_level: int = 0
     color: str = "never"
     log_format: str = "text"
     grpc_port: int = DEFAULT_GRPC_PORT
@@ -65,15 +62,47 @@ class Options:
     insecure: bool = False
     metrics_listen: str = ""
     log_level: str = "info"
+    firewall: str = "enforce"
+    reference_firewall_api: bool = False
+    antispoof: bool = True
+    ipv6_public: bool = True
+    multipath: bool = True
+    flow_label: bool = False
+    meter_taps: bool = True
     flow_table_size: int = 1 << 20
+    flow_quota: int = 0
+    timeout_tcp_established: int = 86_400
+    # 0: flow_timeout.
+    timeout_tcp_transitory: int = 0
+    timeout_udp: int = 0
+    timeout_icmp: int = 0
+    timeout_other: int = 0
+    max_vnis: int = 4096
+    max_routes: int = 1 << 20
+    max_underlay_addresses: int = 65_536
+    max_nat_flows: int = 1 << 20
+    max_public_addresses: int = 65_536
+    max_neighbor_nats: int = 1 << 18
+    max_load_balancers: int = 4096
+    max_load_balancer_targets: int = 1000
+    maglev_size: int = 0
     underlay_type: bool = False
     static_underlay: bool = False
+    listen_everywhere: bool = False
+    """Without --grpc-listen, serve everybody who reaches this machine. No option: a matter of the program."""
 
     def grpc_addresses(self) -> tuple[Address, ...]:
-        """Where to serve: --grpc-listen, else both loopback addresses with --grpc-port."""
+        """Where to serve: --grpc-listen, else all or both loopback addresses with --grpc-port."""
+        if self.served_everywhere:
+            return (Address("::", self.grpc_port),)
         if not self.grpc_listen:
             return (Address("::1", self.grpc_port), Address("127.0.0.1", self.grpc_port))
         return tuple(parse_address(text, self.grpc_port) for text in self.grpc_listen)
+
+    @property
+    def served_everywhere(self) -> bool:
+        """True if everybody who reaches this machine is served without having been asked for it."""
+        return self.listen_everywhere and not self.grpc_listen
 
     def metrics_address(self) -> Address | None:
         """Where to serve metrics, if at all."""
@@ -87,152 +116,47 @@ class Options:
             Path(self.tls_cert), Path(self.tls_key), Path(self.tls_client_ca) if self.tls_client_ca else None
         )
 
+    @property
+    def telemetry(self) -> bool:
+        """Whether this service serves DPDK telemetry itself: unless the EAL is told to, or told that nobody shall."""
+        return not {"--telemetry", "--no-telemetry"} & set(self.eal_args)
+
     def effective_eal_args(self) -> list[str]:
         """EAL arguments with the devices of the config file at the end."""
         allowed = [argument for device in (self.allow_pf0, self.allow_pf1) if device for argument in ("-a", device)]
-        return [*self.eal_args, *allowed]
+        return [*self.eal_args, *allowed, *(["--no-telemetry"] if self.telemetry else [])]
+
+
+_BY_NAME = {option.name: option for option in (*REFERENCE_OPTIONS, *OWN_OPTIONS)}
+_FILE_ONLY = {option.name: option for option in FILE_ONLY_OPTIONS}
+# Own options never make an abbreviation of the reference's ambiguous.
+_PREFERRED = frozenset(option.name for option in REFERENCE_OPTIONS)
+_SHORT = {"h": "help", "v": "version"}
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One option. Without `argument` it is a flag that sets its field to `flag_value`."""
+class Program:
+    """One of the two names of the service."""
 
     name: str
-    target: str
-    argument: str = ""
-    help: str = ""
-    convert: Callable[[str], object] = field(default=str)
-    flag_value: bool = True
-    limit: int = 0
-    """More than 0: a list of at most so many values."""
-    own: bool = False
-    """Not an option of the reference; abbreviations prefer the others."""
+    defaults: Options
 
 
-def _text(limit: int) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if len(text.encode(errors="surrogateescape")) > limit:
-            raise ValueError(f"Value '{text}' is longer than {limit} characters")
-        return text
-
-    return convert
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise ValueError(f"Value '{text}' is not a number")
-        if not low <= int(text) <= high:
-            raise ValueError(f"Value '{text}' is out of range {low}..{high}")
-        return int(text)
-
-    return convert
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"Value '{text}' is not one of {', '.join(choices)}")
-        return text
-
-    return convert
-
-
-def _ipv6(text: str) -> bytes:
-    try:
-        return socket.inet_pton(socket.AF_INET6, text)
-    except (OSError, ValueError):
-        raise ValueError(f"Value '{text}' is not an IPv6 address") from None
-
-
-def _ipv4_lenient(text: str) -> bytes:
-    try:
-        return socket.inet_aton(text)
-    except (OSError, ValueError):
-        raise ValueError(f"Value '{text}' is not an IPv4 address") from None
-
-
-def _listen(text: str) -> str:
-    parse_address(text, DEFAULT_GRPC_PORT)
-    return text
-
-
-def _listen_tcp(text: str) -> str:
-    if parse_address(text).path:
-        raise ValueError(f"Value '{text}' is not host:port")
-    return text
-
-
-_NAME = _text(_MAX_NAME)
-_OPTIONS = (
-    Option("help", "", help="display this help and exit"),
-    Option("version", "", help="display version and exit"),
-    Option("pf0", "pf0", "IFNAME", "first physical interface (e.g. eth0)", _NAME),
-    Option("pf1", "pf1", "IFNAME", "second physical interface (e.g. eth1)", _NAME),
-    Option("ipv6", "ipv6", "ADDR6", "IPv6 underlay address of this host", _ipv6),
-    Option("vf-pattern", "vf_pattern", "PATTERN", "interfaces with this in their name belong to VMs (e.g. vf)", _NAME),
-    Option("dhcp-mtu", "dhcp_mtu", "SIZE", "MTU told by DHCPv4, 68..1500", _integer(68, 1500)),
-    Option("dhcp-dns", "dhcp_dns", "IPv4", "name server told by DHCPv4 (repeatable)", _ipv4_lenient, limit=_MAX_DNS4),
-    Option("dhcpv6-dns", "dhcpv6_dns", "ADDR6", "name server told by DHCPv6 (repeatable)", _ipv6, limit=_MAX_DNS6),
-    Option("wcmp", "wcmp", "PERCENTAGE", "share of flows that leave by PF0, 0..100", _integer(0, 100)),
-    Option("nic-type", "nic_type", "NICTYPE", "mellanox, tap or bluefield2", _choice("mellanox", "tap", "bluefield2")),
-    Option(
-        "no-stats", "stats", help="accepted and ignored: nothing is printed, see --metrics-listen", flag_value=False
+DPSERVICE = Program("dpservice", Options())
+DROP_IN = Program(
+    "dpservice-bin",
+    replace(
+        Options(),
+        listen_everywhere=True,
+        firewall="observe",
+        reference_firewall_api=True,
+        antispoof=False,
+        ipv6_public=False,
+        multipath=False,
+        meter_taps=False,
     ),
-    Option("enable-ipv6-overlay", "ipv6_overlay", help="neighbour discovery and router advertisements towards VMs"),
-    Option("no-offload", "offload", help="forward in software only", flag_value=False),
-    Option("color", "color", "MODE", "colours of text logs: never, always or auto", _choice("never", "always", "auto")),
-    Option("log-format", "log_format", "FORMAT", "text or json", _choice("text", "json")),
-    Option("grpc-port", "grpc_port", "PORT", "gRPC port, 1024..65535", _integer(1024, 65535)),
-    Option("flow-timeout", "flow_timeout", "SECONDS", "idle time of flows not established, 1..300", _integer(1, 300)),
-    Option("multiport-eswitch", "multiport_eswitch", help="the uplinks share one e-switch; needs --no-offload"),
-    Option("active-lockfile", "active_lockfile", "PATH", "not supported: high availability", _text(_MAX_LOCKFILE)),
-    Option("sync-tap", "sync_tap", "IFNAME", "not supported: high availability", _NAME),
-    Option("debug-coredumps", "debug_coredumps", help="dump all memory when crashing"),
-    Option("poll-mode", "poll_mode", "MODE", "adaptive or busy", _choice("adaptive", "busy"), own=True),
-    Option(
-        "grpc-listen",
-        "grpc_listen",
-        "ADDRESS",
-        "host:port, [IPv6]:port or unix:/path (repeatable; default: loopback and --grpc-port)",
-        _listen,
-        limit=16,
-        own=True,
-    ),
-    Option("tls-cert", "tls_cert", "FILE", "certificate of the gRPC server (PEM)", own=True),
-    Option("tls-key", "tls_key", "FILE", "key of --tls-cert (PEM)", own=True),
-    Option("tls-client-ca", "tls_client_ca", "FILE", "serve only clients with a certificate of this CA", own=True),
-    Option("insecure", "insecure", help="serve beyond this machine without mutual TLS", own=True),
-    Option(
-        "metrics-listen", "metrics_listen", "ADDRESS", "serve Prometheus metrics at host:port", _listen_tcp, own=True
-    ),
-    Option(
-        "log-level",
-        "log_level",
-        "LEVEL",
-        "debug, info, warning or error",
-        _choice("debug", "info", "warning", "error"),
-        own=True,
-    ),
-    Option(
-        "flow-table-size",
-        "flow_table_size",
-        "ENTRIES",
-        "flow entries, two per connection, 1024..268435456",
-        _integer(1024, 1 << 28),
-        own=True,
-    ),
-    Option("enable-underlay-type", "underlay_type", help="generated underlay addresses tell their type", own=True),
-    Option("enable-static-underlay-ip", "static_underlay", help="predictable underlay addresses (for tests)", own=True),
 )
-_BY_NAME = {option.name: option for option in _OPTIONS}
-# Only the config file knows these.
-_FILE_ONLY = {
-    "a-pf0": Option("a-pf0", "allow_pf0", "DEVICE", convert=_text(_MAX_ALLOW)),
-    "a-pf1": Option("a-pf1", "allow_pf1", "DEVICE", convert=_text(_MAX_ALLOW)),
-}
-_PREFERRED = frozenset(option.name for option in _OPTIONS if not option.own)
-_SHORT = {"h": "help", "v": "version"}
+"""Takes the place of the reference's executable: its defaults, where this service's own are safer or go further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +167,11 @@ class CommandLine:
     show: str = ""
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> CommandLine:
+def parse(arguments: Sequence[str], environment: Mapping[str, str], program: Program = DPSERVICE) -> CommandLine:
     """Reads the config file that `environment` names, then `arguments` (without program name). Raises UsageError."""
-    options = parse_config(*_read_config(environment))
+    options = parse_config(*_read_config(environment), program.defaults)
     eal, service = _split(arguments)
-    command = parse_service_arguments(service, replace(options, eal_args=eal))
+    command = parse_service_arguments(service, replace(options, eal_args=eal), program.name)
     if not command.show:
         check(command.options)
     return command
@@ -262,7 +186,7 @@ def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
     return tuple(arguments[:separator]), arguments[separator + 1 :]
 
 
-def parse_service_arguments(arguments: Sequence[str], base: Options) -> CommandLine:
+def parse_service_arguments(arguments: Sequence[str], base: Options, program: str = DPSERVICE.name) -> CommandLine:
     """Applies service options to `base`; stops at the first --help or --version. Raises UsageError."""
     long = {name: bool(option.argument) for name, option in _BY_NAME.items()}
     options = base
@@ -272,13 +196,13 @@ def parse_service_arguments(arguments: Sequence[str], base: Options) -> CommandL
                 return CommandLine(options, name)
             options = _apply(options, _BY_NAME[name], value)
     except ScanError as error:
-        raise UsageError(f"dpservice: {error}") from None
+        raise UsageError(f"{program}: {error}") from None
     return CommandLine(options)
 
 
-def parse_config(path: str, text: str) -> Options:
+def parse_config(path: str, text: str, base: Options = DPSERVICE.defaults) -> Options:
     """Reads `key [value]` lines. Comments start in column 0; words after the second are ignored. Raises UsageError."""
-    options = Options()
+    options = base
     for number, line in enumerate(text.split("\n"), start=1):
         if not line or line.startswith("#"):
             continue
@@ -338,10 +262,14 @@ def check(options: Options) -> None:
     for name, value in (("active-lockfile", options.active_lockfile), ("sync-tap", options.sync_tap)):
         if value:
             raise UsageError(f"--{name}: high availability is not supported, the engine would be active at once")
+    for name, services in (("udp", options.udp_virtual_services), ("tcp", options.tcp_virtual_services)):
+        if services:
+            raise UsageError(f"--{name}-virtsvc: virtual services are not supported")
     if bool(options.tls_cert) != bool(options.tls_key) or (options.tls_client_ca and not options.tls_cert):
         raise UsageError("--tls-cert and --tls-key belong together, and --tls-client-ca needs both")
     try:
-        check_exposure(options.grpc_addresses(), options.tls(), insecure=options.insecure)
+        if not options.served_everywhere:
+            check_exposure(options.grpc_addresses(), options.tls(), insecure=options.insecure)
         metrics = options.metrics_address()
         # Metrics are never encrypted.
         check_exposure([metrics] if metrics else [], None, insecure=options.insecure)
@@ -349,11 +277,11 @@ def check(options: Options) -> None:
         raise UsageError(str(error)) from None
 
 
-def usage() -> str:
+def usage(program: Program = DPSERVICE) -> str:
     """Text of --help."""
-    lines = ["Usage: dpservice [EAL options] -- [service options]", "", "Service options:"]
+    lines = [f"Usage: {program.name} [EAL options] -- [service options]", "", "Service options:"]
     short = {name: letter for letter, name in _SHORT.items()}
-    for option in _OPTIONS:
+    for option in _BY_NAME.values():
         letter = f"-{short[option.name]}, " if option.name in short else "    "
         name = f"--{option.name}={option.argument}" if option.argument else f"--{option.name}"
         lines.append(f" {letter}{name:<34} {option.help}")

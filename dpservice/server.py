@@ -30,7 +30,7 @@ _OPTIONS = (
     # One that only listens to its client would be allowed two pings and no more.
     ("grpc.http2.max_pings_without_data", 0),
     # Clients may ping this often; the default would end their connections for it ("too_many_pings").
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Two processes on one port would share the clients between them without a word.
     ("grpc.so_reuseport", 0),
 )

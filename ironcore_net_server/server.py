@@ -71,7 +71,8 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
         # The addresses were checked with their flags.
         await server.start([*config.listen.addresses, own], config.listen.tls, insecure=True)
         stack.push_async_callback(server.stop)
-        client = await stack.enter_async_context(Client(str(own), fenced=True))
+        # What this process's own API does not answer, it does not for want of the store: one outage, told once.
+        client = await stack.enter_async_context(Client(str(own), fenced=True, outage=store.outage))
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         context = ControllerContext(client, config.options, identity, store=store)
         async with asyncio.TaskGroup() as tasks:
@@ -79,7 +80,8 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
             for name in config.controllers:
                 done = asyncio.Event()
                 synced.append(done)
-                tasks.create_task(_run_controllers(name, context, store, done), name=f"controllers {name}")
+                election = _election(name, context, store, sole_user=config.etcd.data_dir is not None)
+                tasks.create_task(_run_controllers(name, context, election, done), name=f"controllers {name}")
             await server.wait_synced()
             await server.serving.wait()
             for done in synced:
@@ -90,17 +92,19 @@ async def serve(config: ServerConfig, notifier: Notifier) -> None:
             await asyncio.Event().wait()
 
 
-async def _run_controllers(name: str, context: ControllerContext, store: Store, synced: asyncio.Event) -> None:
-    """Runs the controllers of one entry point whenever this process leads them.
+def _election(name: str, context: ControllerContext, store: Store, *, sole_user: bool) -> Election:
+    """The election of the controllers of one entry point.
 
-    Each has its own election, so processes that run different sets of controllers never run one twice.
+    Each has its own, so processes that run different sets of controllers never run one twice.
     """
-    controllers = load_controllers(context, [name])
     partition = context.options["partition"] if name == "metalnetlet" else ""
-    election = Election(
-        store, f"controllers.{name}.{partition}" if partition else f"controllers.{name}", context.identity
-    )
-    await run_controllers(controllers, leader=election, on_synced=synced.set)
+    full_name = f"controllers.{name}.{partition}" if partition else f"controllers.{name}"
+    return Election(store, full_name, context.identity, sole_user=sole_user)
+
+
+async def _run_controllers(name: str, context: ControllerContext, leader: Election, synced: asyncio.Event) -> None:
+    """Runs the controllers of one entry point whenever this process leads them."""
+    await run_controllers(load_controllers(context, [name]), leader=leader, on_synced=synced.set)
 
 
 @contextlib.asynccontextmanager

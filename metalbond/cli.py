@@ -57,10 +57,10 @@ def endpoint(text: str) -> str:
 
 def vni(text: str) -> int:
     """24 bits."""
-    number = _number(text, "VNI")
-    if number > MAX_CLI_VNI:
-        raise ValueError(f"VNI {number}: must be 0 to {MAX_CLI_VNI}")
-    return number
+    value = number(text, "VNI")
+    if value > MAX_CLI_VNI:
+        raise ValueError(f"VNI {value}: must be 0 to {MAX_CLI_VNI}")
+    return value
 
 
 def announcement(text: str) -> Route:
@@ -69,7 +69,7 @@ def announcement(text: str) -> Route:
     if len(parts) not in (3, 4, 6):
         raise ValueError(f"{text!r}: must be VNI#PREFIX#NEXTHOP, optionally #TYPE or #TYPE#FROM#TO")
     hop_type = _hop_type(parts[3]) if len(parts) > 3 else HopType.STANDARD
-    low, high = (_number(part, "port") for part in parts[4:]) if len(parts) == 6 else (0, 0)
+    low, high = (number(part, "port") for part in parts[4:]) if len(parts) == 6 else (0, 0)
     if (hop_type == HopType.NAT) != (len(parts) == 6):
         raise ValueError(f"{text!r}: type nat, and no other, needs #FROM#TO")
     return Route(vni(parts[0]), Destination.parse(parts[1]), NextHop.to(parts[2], hop_type, nat_from=low, nat_to=high))
@@ -82,7 +82,8 @@ def _hop_type(text: str) -> HopType:
     raise ValueError(f"type {text!r}: must be std, lb or nat")
 
 
-def _number(text: str, what: str) -> int:
+def number(text: str, what: str) -> int:
+    """Digits only. Raises ValueError, naming `what`."""
     if not text.isascii() or not text.isdigit():
         raise ValueError(f"{what} {text!r}: must be a number")
     return int(text)

@@ -13,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from metalbond.codec import MAX_IDENTITY
+from metalbond.inspect import PeerView
 from metalbond.link import LinkConfig, ServerLink
 from metalbond.session import MAX_KEEPALIVE, Role, SessionConfig, SessionState
 from metalbond.stats import Stats
+from metalbond.tls import Tls, TlsFiles
 from metalbond.types import Destination, NextHop, Route
 from metalbond.union import Union
 
@@ -49,7 +52,8 @@ class MetalbondClient:
     restarted server need this time to announce theirs. identity: unique name of this client that survives its restart,
     at most 64 bytes; hold_seconds: how long servers keep this client's routes after its session is lost, which needs an
     identity. local_address: source address of connections. extensions: False to speak the original protocol only.
-    max_routes: more than these are refused, whatever servers send.
+    max_routes: more than these are refused, whatever servers send. tls: files for TLS to all servers; tls_name: what
+    the servers' certificates must name, instead of the host that is dialled.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class MetalbondClient:
         extensions: bool = True,
         max_routes: int = DEFAULT_MAX_ROUTES,
         stats: Stats | None = None,
+        tls: TlsFiles | None = None,
+        tls_name: str = "",
     ) -> None:
-        """Raises ValueError for impossible arguments, with their name."""
+        """Raises ValueError for impossible arguments, with their name; TlsError is one."""
         if not 1 <= keepalive <= MAX_KEEPALIVE:
             raise ValueError(f"keepalive: {keepalive}, must be 1 to {MAX_KEEPALIVE} seconds")
         if len(set(servers)) != len(servers):
@@ -87,6 +93,8 @@ class MetalbondClient:
                 Role.CLIENT, keepalive, hold=hold_seconds if name else 0, identity=name, extensions=extensions
             ),
             local_address,
+            tls=Tls(tls, server_side=False) if tls else None,
+            tls_name=tls_name,
         )
         self._links = {server: ServerLink(server, config, self, self.stats) for server in servers}
         self._tasks: list[asyncio.Task[None]] = []
@@ -205,6 +213,37 @@ class MetalbondClient:
             "announced": len(self._union.announced()),
             "stale": sum(self._union.stale(server) for server in self._links),
         }
+
+    # What it shows of itself: metalbond.inspect.Inspectable
+
+    @property
+    def role(self) -> str:
+        return "client"
+
+    def peers(self) -> list[PeerView]:
+        union = self._union
+        return [
+            replace(link.view(), routes=union.received.count_of(server), stale=union.stale(server))
+            for server, link in self._links.items()
+        ]
+
+    def vnis(self) -> dict[int, int]:
+        return self._union.destination_counts()
+
+    def route_count(self) -> int:
+        return self._union.route_count()
+
+    def destinations(self, vni: int) -> list[Destination]:
+        return self._union.destinations(vni)
+
+    def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
+        return self._union.hops(vni, destination)
+
+    def record_changes(self, on: bool) -> None:
+        self._union.changes.record(on)
+
+    def take_changes(self) -> set[Route]:
+        return self._union.changes.take()
 
     # What links ask and tell
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 from ironcore.metalbond.v1 import metalbond_pb2 as pb
 
-from metalbond.types import MAX_PORT, Destination, HopType, NextHop, Route
+from metalbond import _core
+from metalbond.types import Route
 
 VERSION = 1
 HEADER_BYTES = 4
@@ -75,11 +75,6 @@ class Hello:
 
 
 _TYPES = {int(t): t for t in MessageType}
-# Comparing with members of enums in Python code costs more than parsing an update.
-_ADD, _REMOVE = pb.ADD, pb.REMOVE
-_IPV4, _IPV6 = pb.IPV4, pb.IPV6
-_NAT = int(HopType.NAT)
-_ADDRESS_BYTES = (4, 16)
 
 
 def split(stream: bytes) -> tuple[list[Frame], int]:
@@ -87,25 +82,23 @@ def split(stream: bytes) -> tuple[list[Frame], int]:
 
     Raises BadVersionError, UnknownTypeError, PayloadTooLongError as soon as the offending byte is there.
     """
-    frames: list[Frame] = []
-    at, end = 0, len(stream)
-    while at < end:
-        if stream[at] != VERSION:
-            raise BadVersionError(f"version {stream[at]}, must be {VERSION}")
-        body = at + HEADER_BYTES
-        if body > end:
-            break
-        length = stream[at + 1] << 8 | stream[at + 2]
-        if length > MAX_PAYLOAD:
-            raise PayloadTooLongError(f"payload of {length} bytes, at most {MAX_PAYLOAD}")
-        kind = _TYPES.get(stream[at + 3])
-        if kind is None:
-            raise UnknownTypeError(f"message type {stream[at + 3]}")
-        if body + length > end:
-            break
-        at = body + length
-        frames.append((kind, stream[body:at]))
-    return frames, at
+    return _split(stream, False)
+
+
+def split_runs(stream: bytes) -> tuple[list[Frame], int]:
+    """As `split`, but UPDATEs that follow each other are one entry, whose bytes are whole frames."""
+    return _split(stream, True)
+
+
+def _split(stream: bytes, merge: bool) -> tuple[list[Frame], int]:
+    frames, used, wrong, value = _core.split(stream, merge)
+    if wrong == "version":
+        raise BadVersionError(f"version {value}, must be {VERSION}")
+    if wrong == "length":
+        raise PayloadTooLongError(f"payload of {value} bytes, at most {MAX_PAYLOAD}")
+    if wrong == "type":
+        raise UnknownTypeError(f"message type {value}")
+    return [(_TYPES[number], payload) for number, payload in frames], used
 
 
 def frame(kind: MessageType, payload: bytes) -> bytes:
@@ -114,9 +107,6 @@ def frame(kind: MessageType, payload: bytes) -> bytes:
         raise PayloadTooLongError(f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD}")
     return bytes((VERSION, len(payload) >> 8, len(payload) & 0xFF, kind)) + payload
 
-
-_UPDATE_HEADERS = [frame(MessageType.UPDATE, bytes(n))[:HEADER_BYTES] for n in range(128)]
-"""By payload length; the longest update that can exist has fewer than 100 bytes."""
 
 KEEPALIVE = frame(MessageType.KEEPALIVE, b"")
 
@@ -157,26 +147,9 @@ def decode_subscription(payload: bytes) -> int:
     return message.vni
 
 
-@lru_cache(maxsize=16384)
-def encode_update(add: bool, route: Route) -> bytes:
-    """One frame. Cached, because a server sends the same one to every subscriber."""
-    vni, (prefix, length), (target, target_vni, hop_type, low, high) = route
-    message = pb.Update(action=_ADD if add else _REMOVE, vni=vni)
-    destination, hop = message.destination, message.next_hop
-    destination.prefix = prefix
-    destination.prefix_length = length
-    hop.target_address = target
-    if len(prefix) != 4:
-        destination.ip_version = _IPV6
-    if target_vni:
-        hop.target_vni = target_vni
-    if hop_type:
-        hop.type = hop_type  # type: ignore[assignment]  # an open enum: unknown numbers are passed on
-    if hop_type == _NAT:
-        hop.nat_port_range_from = low
-        hop.nat_port_range_to = high
-    payload = message.SerializeToString()
-    return _UPDATE_HEADERS[len(payload)] + payload
+def encode_update(add: bool, route: Route, origin: bytes = b"") -> bytes:
+    """One frame; the origin is for servers of a mesh. Raises ValueError for numbers that do not fit their fields."""
+    return _core.encode_update(add, route, origin)
 
 
 def decode_update(payload: bytes) -> tuple[bool, Route]:
@@ -184,30 +157,16 @@ def decode_update(payload: bytes) -> tuple[bool, Route]:
 
     Port numbers of a hop that is not NAT are dropped: they are never sent on, so they cannot be part of its identity.
     """
-    message = pb.Update()
-    _parse(message, payload)
-    to, via, action = message.destination, message.next_hop, message.action
-    prefix, length, target, hop_type = to.prefix, to.prefix_length, via.target_address, via.type
-    size = len(prefix)
-    if size not in _ADDRESS_BYTES or len(target) not in _ADDRESS_BYTES:
-        # An absent destination or next hop ends here too.
-        raise BadPayloadError(f"update: addresses of {size} and {len(target)} bytes, both must be there with 4 or 16")
-    if action not in (_ADD, _REMOVE):
-        raise InvalidRouteError(f"action: {action}, must be 0 or 1")
-    if to.ip_version != (_IPV4 if size == 4 else _IPV6):
-        raise InvalidRouteError(f"destination.ip_version: {to.ip_version} with a prefix of {size} bytes")
-    if length > 8 * size:
-        raise InvalidRouteError(f"destination.prefix_length: {length} with a prefix of {size} bytes")
-    low = high = 0
-    if hop_type == _NAT:
-        low, high = via.nat_port_range_from, via.nat_port_range_to
-        if low > MAX_PORT or high > MAX_PORT:
-            raise InvalidRouteError(f"next_hop.nat_port_range: {low} to {high}, must be 0 to {MAX_PORT}")
-    hop = NextHop(target, via.target_vni, hop_type, low, high)
-    return action == _ADD, Route(message.vni, Destination(prefix, length), hop)
+    updates, refusals, broken = _core.decode_frames(frame(MessageType.UPDATE, payload), False)
+    if broken is not None:
+        raise BadPayloadError(broken)
+    if refusals:
+        raise InvalidRouteError(refusals[0][2])
+    add, route = updates[0]
+    return add, route
 
 
-def _parse(message: pb.Hello | pb.Subscription | pb.Update, payload: bytes) -> None:
+def _parse(message: pb.Hello | pb.Subscription, payload: bytes) -> None:
     try:
         message.ParseFromString(payload)
     except DecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,12 +13,13 @@ from typing import Protocol
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from metalbond import codec, session
-from metalbond.codec import InvalidRouteError, MessageType
-from metalbond.distribution import Outbox
+from metalbond import _core, codec, session
+from metalbond.codec import BadPayloadError, MessageType
+from metalbond.inspect import PeerView
 from metalbond.peer import Peer
 from metalbond.session import SessionConfig, SessionState
 from metalbond.stats import Stats
+from metalbond.tls import Tls, handshake
 from metalbond.types import Route
 from metalbond.wire import Pace, parse_endpoint
 
@@ -44,6 +45,9 @@ class LinkConfig:
     """Seconds: the waits before dials are random between 0.05 and a bound that doubles from 0.2 up to this."""
     stall_timeout: float = 30.0
     original_pace: Pace = ORIGINAL_SERVER_PACE
+    tls: Tls | None = None
+    tls_name: str = ""
+    """What the servers' certificates must name, instead of the host that is dialled."""
 
 
 class LinkOwner(Protocol):
@@ -82,6 +86,7 @@ class ServerLink:
         self._log = log.bind(server=server)
         self._reported = False
         self._was_up = False
+        self._started = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -92,12 +97,28 @@ class ServerLink:
         self._muted: dict[int, int] = {}
         self._replaying: dict[int, int] = {}
         self._replayed: set[int] = set()
-        self._routes: Outbox[Route] = Outbox()
+        self._routes = _core.RouteOutbox()
         self._paused: set[int] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._answers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._last_update = 0.0
-        self._warned = False
+        self._refused: Counter[str] = Counter()
+
+    def view(self) -> PeerView:
+        state, hello = self._peer.session if self._peer else self._idle, None
+        if self._peer:
+            hello = self._peer.session.peer
+        return PeerView(
+            self.server,
+            state.state.name,
+            age=asyncio.get_running_loop().time() - self._started if self._peer else 0.0,
+            interval=state.interval,
+            revision=hello.revision if hello else 0,
+            hold=hello.hold if hello else 0,
+            subscriptions=tuple(sorted(self._subscribed)),
+            waiting=self.waiting,
+            refused=dict(self._refused),
+        )
 
     @property
     def state(self) -> SessionState:
@@ -184,7 +205,7 @@ class ServerLink:
             self._stats.dials_failed += 1
             self._idle, _ = session.step(self._idle, session.Lost(loop.time(), "dial"), self._config.session)
             raise error if str(error) else TimeoutError(f"no answer within {self._config.dial_timeout:g} s") from None
-        started = loop.time()
+        started = self._started = loop.time()
         self._ended = loop.create_future()
         factor = random.uniform(0.75, 0.95)
         try:
@@ -214,14 +235,16 @@ class ServerLink:
                 if local:
                     sock.bind(local)
                 await loop.sock_connect(sock, address)
+                if self._config.tls is None:
+                    return sock
+                name = self._config.tls_name or self._host
+                return await handshake(sock, self._config.tls.context(), server_name=name)
             except OSError as error:
                 errors.append(error)
                 sock.close()
             except BaseException:
                 sock.close()
                 raise
-            else:
-                return sock
         raise errors[0]
 
     def _report_failure(self, state: RetryCallState) -> None:
@@ -264,26 +287,28 @@ class ServerLink:
         if not self._ended.done():
             self._ended.set_result((reason, detail))
 
-    def on_messages(self, kind: MessageType, payloads: list[bytes]) -> None:
+    def on_message(self, kind: MessageType, payload: bytes) -> None:
         assert kind is MessageType.UPDATE and self._peer is not None
-        self._stats.updates_received += len(payloads)
         self._last_update = asyncio.get_running_loop().time()
-        updates: list[tuple[bool, Route]] = []
-        for payload in payloads:
-            try:
-                update = codec.decode_update(payload)
-            except InvalidRouteError as error:
-                self._refuse(error)
-                continue
-            if update[1].vni not in self._muted:
-                updates.append(update)
-        self._owner.received(self.server, updates, original=not self._peer.session.extended)
+        self._hand_on(payload, original=not self._peer.session.extended)
 
-    def _refuse(self, error: InvalidRouteError) -> None:
-        self._stats.updates_refused["invalid"] += 1
-        if not self._warned:
-            self._warned = True
-            self._log.warning("route refused, more like it are only counted", error=str(error))
+    def _hand_on(self, frames: bytes, *, original: bool) -> None:
+        """Raises BadPayloadError behind the updates before it."""
+        updates, refusals, broken = _core.decode_frames(frames, False)
+        wanted = [update for update in updates if update[1].vni not in self._muted] if self._muted else updates
+        self._owner.received(self.server, wanted, original=original)
+        self._account(len(updates), refusals, broken)
+
+    def _account(self, updates: int, refusals: list[tuple[str, int, str]], broken: str | None) -> None:
+        self._stats.updates_received += updates
+        for reason, count, what in refusals:
+            self._stats.updates_received += count
+            self._stats.updates_refused[reason] += count
+            if reason not in self._refused:
+                self._log.warning("route refused, more like it are only counted", error=what)
+            self._refused[reason] += count
+        if broken is not None:
+            raise BadPayloadError(broken)
 
     def on_keepalive(self) -> None:
         """Only servers are asked for answers."""
@@ -322,9 +347,9 @@ class ServerLink:
             else:
                 probe = self._peer.session.probes + 1
             self._replaying.update(dict.fromkeys(asked, probe))
-        for entry in self._routes.take(max(0, count - len(frames))):
-            if entry is not None:
-                frames.append(codec.encode_update(*entry))
+        for frame in self._routes.take(max(0, count - len(frames))):
+            if frame is not None:
+                frames.append(frame)
                 self._stats.updates_sent += 1
             else:
                 frames += self._peer.probe()
@@ -345,7 +370,7 @@ class ServerLink:
         self._unsubscribed.add(vni)
         if not peer.session.extended:
             # Such a server takes our routes of the VNI away too.
-            self._routes.forget(lambda route: route.vni == vni)
+            self._routes.forget(vni)
             self._paused.add(vni)
             asyncio.get_running_loop().call_later(REANNOUNCE_PAUSE, self._resume, peer, vni)
         return [frame]

@@ -8,25 +8,32 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import click
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry, start_http_server
 
 from metalbond import cli
 from metalbond.client import DEFAULT_GRACE, DEFAULT_HOLD, DEFAULT_KEEPALIVE, DEFAULT_SETTLE, MetalbondClient
+from metalbond.inspection.show import show
+from metalbond.kernel.installer import KernelRoutes
+from metalbond.kernel.options import KernelConfig, kernel_options
+from metalbond.kernel.program import installed
 from metalbond.metrics import client_registry, server_registry
 from metalbond.notify import notify
+from metalbond.observe import Windows, opened, window_options
+from metalbond.security import ServerSecurity, TlsOptions, server_security_options, tls_options
 from metalbond.server import DEFAULT_MAX_HOLD, MetalbondServer, ServerConfig
 from metalbond.session import MAX_KEEPALIVE
+from metalbond.tls import TlsError
 from metalbond.types import Destination, NextHop, Route
-from metalbond.wire import parse_endpoint
 
 log = structlog.get_logger(__name__)
 
-_ENDPOINT = cli.Parsed("host:port", cli.endpoint)
+DEFAULT_LISTEN = "[::1]:4711"
+
 _ENDPOINTS = cli.Parsed("host:port[,...]", cli.split_list(cli.endpoint))
 _VNIS = cli.Parsed("vni[,...]", cli.split_list(cli.vni))
 _ROUTES = cli.Parsed("vni#prefix#nexthop[#type[#from#to]][,...]", cli.split_list(cli.announcement))
@@ -34,7 +41,6 @@ _ROUTES = cli.Parsed("vni#prefix#nexthop[#type[#from#to]][,...]", cli.split_list
 _KEEPALIVE = click.option(
     "--keepalive", type=click.IntRange(0, MAX_KEEPALIVE), default=0, help="Seconds between keepalives; 0 means 5."
 )
-_METRICS = click.option("--metrics", type=_ENDPOINT, help="Serve Prometheus metrics at this address.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Log debug messages.")
 
 
@@ -49,10 +55,11 @@ def main() -> None:
     "--listen",
     type=_ENDPOINTS,
     multiple=True,
-    default=["[::1]:4711"],
-    show_default=True,
-    help="Address to serve; may be repeated. The protocol knows no authentication: any peer may announce anything.",
+    help="Address to serve without TLS; may be repeated. Without a policy any peer may announce anything there. "
+    "Default: [::1]:4711, if there is no --listen-tls.",
 )
+@server_security_options
+@tls_options
 @_KEEPALIVE
 @click.option(
     "--max-hold",
@@ -61,27 +68,50 @@ def main() -> None:
     show_default=True,
     help="Longest time in seconds for which routes of a lost peer stay, if it asked for that.",
 )
-@_METRICS
+@window_options
 @_VERBOSE
-def server(listen: tuple[list[str], ...], keepalive: int, max_hold: int, metrics: str | None, verbose: bool) -> None:
+def server(
+    listen: tuple[list[str], ...],
+    security: ServerSecurity,
+    tls: TlsOptions,
+    keepalive: int,
+    max_hold: int,
+    windows: Windows,
+    verbose: bool,
+) -> None:
     """Take routes from clients and give them to those that subscribe."""
+    windows.check(tls.files)
     _configure_logs(verbose)
-    config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold)
-    run(_serve(cli.flatten(listen), config, metrics))
-
-
-async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -> None:
-    stopped = _stop_signal()
-    instance = MetalbondServer(config)
+    config = ServerConfig(keepalive=keepalive or DEFAULT_KEEPALIVE, max_hold=max_hold, identity=security.identity)
+    plain = cli.flatten(listen) or ([] if security.listen else [DEFAULT_LISTEN])
+    if security.listen and tls.files is None:
+        raise click.UsageError("--listen-tls needs --tls-certificate, --tls-key and --tls-ca")
     try:
-        await instance.start(listen)
+        policy = security.policy.load() if security.policy else None
+        instance = MetalbondServer(config, policy=policy, mesh=security.mesh, tls=tls.files, tls_name=tls.name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    run(_serve(instance, plain, security, opened(windows, instance, server_registry(instance), tls.files)))
+
+
+async def _serve(
+    instance: MetalbondServer, listen: list[str], security: ServerSecurity, opening: AbstractAsyncContextManager[None]
+) -> None:
+    stopped = _stop_signal()
+    try:
+        await instance.start(listen, security.listen)
     except OSError as error:
-        raise click.ClickException(f"--listen {', '.join(listen)}: {error}") from None
-    _expose(server_registry(instance), metrics)
-    notify("READY=1")
-    await stopped.wait()
-    notify("STOPPING=1")
-    await instance.close()
+        raise click.ClickException(f"--listen {', '.join([*listen, *security.listen])}: {error}") from None
+    try:
+        async with opening:
+            following = asyncio.create_task(security.policy.follow(instance.set_policy)) if security.policy else None
+            notify("READY=1")
+            await stopped.wait()
+            notify("STOPPING=1")
+            if following is not None:
+                following.cancel()
+    finally:
+        await instance.close()
 
 
 @main.command()
@@ -93,6 +123,7 @@ async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -
     multiple=True,
     help="Route to announce, VNI#PREFIX#NEXTHOP[#TYPE[#FROM#TO]] with TYPE std, lb or nat; may be repeated.",
 )
+@tls_options
 @_KEEPALIVE
 @click.option("--local-address", help="Source address of connections.")
 @click.option("--identity", default="", help="Unique name that survives restarts: servers then hold routes for it.")
@@ -117,37 +148,48 @@ async def _serve(listen: list[str], config: ServerConfig, metrics: str | None) -
     show_default=True,
     help="Seconds for which routes stay that a server has not sent again after it came back.",
 )
-@_METRICS
+@kernel_options
+@window_options
 @_VERBOSE
 def client(
     servers: tuple[list[str], ...],
     subscribe: tuple[list[int], ...],
     announce: tuple[list[Route], ...],
+    tls: TlsOptions,
     keepalive: int,
     local_address: str | None,
     identity: str,
     hold: int,
     grace: float,
     settle: float,
-    metrics: str | None,
+    kernel: KernelConfig | None,
+    windows: Windows,
     verbose: bool,
 ) -> None:
-    """Announce routes, subscribe to others, and log what comes."""
+    """Announce routes, subscribe to others, and log or install what comes."""
+    windows.check(tls.files)
     _configure_logs(verbose)
+    routes = KernelRoutes(kernel.tables, kernel.device, ipv4_only=kernel.ipv4_only) if kernel else None
     try:
         instance = MetalbondClient(
             cli.flatten(servers),
             keepalive or DEFAULT_KEEPALIVE,
-            backend=LogBackend(),
+            backend=routes or LogBackend(),
             local_address=local_address,
             grace_seconds=grace,
             settle_seconds=settle,
             identity=identity,
             hold_seconds=hold,
+            tls=tls.files,
+            tls_name=tls.name,
         )
+    except TlsError as error:
+        raise click.UsageError(str(error)) from None
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    run(_follow(instance, cli.flatten(subscribe), cli.flatten(announce), metrics))
+    opening = opened(windows, instance, client_registry(instance, routes), tls.files)
+    work = _follow(instance, cli.flatten(subscribe), cli.flatten(announce), opening)
+    run(installed(work, routes, kernel, instance, cli.flatten(subscribe), settle) if routes and kernel else work)
 
 
 class LogBackend:
@@ -160,7 +202,9 @@ class LogBackend:
         log.info("route removed", vni=vni, destination=str(destination), hop=str(hop))
 
 
-async def _follow(instance: MetalbondClient, vnis: list[int], routes: list[Route], metrics: str | None) -> None:
+async def _follow(
+    instance: MetalbondClient, vnis: list[int], routes: list[Route], opening: AbstractAsyncContextManager[None]
+) -> None:
     stopped = _stop_signal()
     # Announced first, so that own routes are known as such before any route arrives.
     for route in routes:
@@ -168,12 +212,14 @@ async def _follow(instance: MetalbondClient, vnis: list[int], routes: list[Route
     for vni in vnis:
         instance.subscribe(vni)
     await instance.start()
-    _expose(client_registry(instance), metrics)
-    ready = asyncio.create_task(_notify_when_ready(instance, vnis))
-    await stopped.wait()
-    ready.cancel()
-    notify("STOPPING=1")
-    await instance.close(withdraw=True)
+    try:
+        async with opening:
+            ready = asyncio.create_task(_notify_when_ready(instance, vnis))
+            await stopped.wait()
+            ready.cancel()
+            notify("STOPPING=1")
+    finally:
+        await instance.close(withdraw=True)
 
 
 async def _notify_when_ready(instance: MetalbondClient, vnis: list[int]) -> None:
@@ -189,17 +235,6 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
-
-
-def _expose(registry: CollectorRegistry, address: str | None) -> None:
-    if address is None:
-        return
-    host, port = parse_endpoint(address)
-    try:
-        start_http_server(port, host, registry)
-    except OSError as error:
-        raise click.ClickException(f"--metrics {address}: {error}") from None
-    log.info("serving metrics", address=address)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -224,6 +259,8 @@ def _configure_logs(verbose: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
+
+main.add_command(show)
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from metalbond.client import MetalbondClient
+from metalbond.kernel.installer import KernelRoutes
 from metalbond.server import MetalbondServer
 from metalbond.session import SessionState
 from metalbond.stats import Stats
@@ -63,20 +64,33 @@ def server_registry(server: MetalbondServer) -> CollectorRegistry:
     def gauges() -> Iterable[tuple[str, str, str, dict[str, float]]]:
         yield "peers", "Connected peers", "state", _by_state(server.sessions())
         yield "held_peers", "Lost peers whose routes are kept", "", {"": server.held_peers}
-        yield "routes", "Routes in the table", "", {"": len(server.distributor.table)}
+        yield "routes", "Routes in the table", "", {"": len(server.distributor)}
         yield "subscriptions", "Subscriptions of all peers", "", {"": server.distributor.subscriptions()}
 
     return _registry(server.stats, gauges)
 
 
-def client_registry(client: MetalbondClient) -> CollectorRegistry:
+class _KernelCollector(Collector):
+    def __init__(self, routes: KernelRoutes) -> None:
+        self._routes = routes
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("metalbond_kernel_routes", "Routes in the kernel", value=self._routes.installed)
+        yield _counters("kernel_operations", "Changes of the kernel's routes", "operation", self._routes.applied)
+        yield _counters("kernel_refused", "Routes that the kernel cannot have", "reason", self._routes.refused)
+
+
+def client_registry(client: MetalbondClient, kernel: KernelRoutes | None = None) -> CollectorRegistry:
     """Registry to expose, for example with prometheus_client.start_http_server."""
 
     def gauges() -> Iterable[tuple[str, str, str, dict[str, float]]]:
         yield "servers", "Configured servers", "state", _by_state(Counter(client.server_states().values()))
         yield "routes", "Routes by kind", "kind", {kind: float(n) for kind, n in client.table_sizes().items()}
 
-    return _registry(client.stats, gauges)
+    registry = _registry(client.stats, gauges)
+    if kernel is not None:
+        registry.register(_KernelCollector(kernel))
+    return registry
 
 
 def _registry(stats: Stats, gauges: _Gauges) -> CollectorRegistry:

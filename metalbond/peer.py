@@ -6,8 +6,6 @@ import asyncio
 import math
 import socket
 from collections import deque
-from itertools import groupby
-from operator import itemgetter
 from typing import Protocol
 
 from metalbond import codec, session
@@ -28,8 +26,8 @@ class PeerHandler(Protocol):
 
     def on_established(self) -> None: ...
 
-    def on_messages(self, kind: MessageType, payloads: list[bytes]) -> None:
-        """Execute messages of one type in order. Raises ProtocolError."""
+    def on_message(self, kind: MessageType, payload: bytes) -> None:
+        """Execute a SUBSCRIBE or UNSUBSCRIBE, or a run of UPDATEs as whole frames. Raises ProtocolError."""
 
     def on_keepalive(self) -> None:
         """Server: a KEEPALIVE wants its echo. Raises ProtocolError."""
@@ -99,13 +97,11 @@ class Peer:
         self.reset(reason, detail)
 
     def _on_frames(self, frames: list[Frame]) -> None:
-        for kind, group in groupby(frames, key=itemgetter(0)):
-            payloads = [payload for _, payload in group]
+        for kind, payload in frames:
             if kind is MessageType.HELLO or kind is MessageType.KEEPALIVE:
-                for payload in payloads:
-                    self._on_control(kind, payload)
+                self._on_control(kind, payload)
             else:
-                self._handle(session.Received(self._loop.time(), kind), payloads)
+                self._handle(session.Received(self._loop.time(), kind), payload)
             if self.session.state in (session.SessionState.RETRY, session.SessionState.CLOSED):
                 return
 
@@ -118,7 +114,7 @@ class Peer:
         if self.session.answers > answers:
             self._handler.on_answer()
 
-    def _handle(self, event: Event, payloads: list[bytes] | None = None) -> None:
+    def _handle(self, event: Event, payload: bytes = b"") -> None:
         self.session, actions = session.step(self.session, event, self._config)
         for action in actions:
             match action:
@@ -133,8 +129,8 @@ class Peer:
                         self.connection.frame_per_segment(self._original_pace)
                     self._handler.on_established()
                 case session.Process():
-                    assert payloads is not None and isinstance(event, session.Received)
-                    self._handler.on_messages(event.type, payloads)
+                    assert isinstance(event, session.Received)
+                    self._handler.on_message(event.type, payload)
                 case session.Reset(reason=reason, detail=detail):
                     self._end(reason, detail)
                     return

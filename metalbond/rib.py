@@ -76,6 +76,14 @@ class RouteTable(Generic[S]):
     def vnis(self) -> list[int]:
         return list(self._vnis)
 
+    def destinations(self, vni: int) -> list[Destination]:
+        """A copy."""
+        return list(self._vnis.get(vni, ()))
+
+    def destination_counts(self) -> dict[int, int]:
+        """By VNI."""
+        return {vni: len(destinations) for vni, destinations in self._vnis.items()}
+
     def routes(self, vni: int) -> Iterator[tuple[Route, tuple[S, ...]]]:
         """Not stable against changes while it is consumed."""
         for destination, hops in self._vnis.get(vni, {}).items():

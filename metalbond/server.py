@@ -3,184 +3,78 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 
 import structlog
 
-from metalbond import codec
-from metalbond.codec import InvalidRouteError, MessageType
-from metalbond.distribution import Distributor, Subscriber
-from metalbond.peer import FloodError, Peer
+from metalbond._core import Distributor
+from metalbond.accepted import DEFAULT_MAX_HOLD, AcceptedPeer, ServerConfig
+from metalbond.codec import MAX_IDENTITY
+from metalbond.inspect import HELD, PeerView
+from metalbond.link import LinkConfig
+from metalbond.mesh import Mesh, MeshConfig
+from metalbond.policy import Policy
 from metalbond.session import Role, SessionConfig, SessionState
 from metalbond.stats import Stats
-from metalbond.wire import Pace, endpoint_text, parse_endpoint
+from metalbond.tls import Tls, TlsFiles, handshake
+from metalbond.types import Destination, NextHop, Route
+from metalbond.wire import endpoint_text, parse_endpoint
+
+__all__ = ["DEFAULT_MAX_HOLD", "MetalbondServer", "ServerConfig"]
 
 log = structlog.get_logger(__name__)
 
-ORIGINAL_CLIENT_PACE = Pace(rate=18_000, burst=30_000)
-"""A client of the original protocol breaks with 64 KiB unread and may need more than 1 ms per route: 500 a second."""
-DEFAULT_MAX_HOLD = 300
-FRAME_BYTES = 48
-"""Typical size, for turning bytes into a number of routes."""
-MAX_WAITING_ANSWERS = 1024
 ACCEPT_PAUSE = 1.0
 """Seconds after a failed accept."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    keepalive: int = 5
-    """Seconds, 1 to 3600."""
-    hello_timeout: float = 10.0
-    max_hold: int = DEFAULT_MAX_HOLD
-    """Seconds: the longest time for which routes of a lost peer are kept if it asked for that."""
-    stall_timeout: float = 30.0
-    """Seconds for which a peer may read nothing while something waits for it."""
-    max_peers: int = 16_384
-    max_subscriptions: int = 65_536
-    """Per peer."""
-    max_peer_routes: int = 500_000
-    """Per peer."""
-    max_routes: int = 4_000_000
-    """Of all peers together."""
-    original_pace: Pace = ORIGINAL_CLIENT_PACE
-
-    def session(self) -> SessionConfig:
-        return SessionConfig(Role.SERVER, self.keepalive, self.hello_timeout, self.max_hold)
-
-
-class _ServerPeer:
-    """One accepted connection."""
-
-    def __init__(self, server: MetalbondServer, number: int, sock: socket.socket) -> None:
-        self._server = server
-        self._config = server.config
-        self._distributor = server.distributor
-        self._number = number
-        self._subscriber: Subscriber | None = None
-        self._hold = 0
-        self._warned: set[str] = set()
-        self.peer = Peer(
-            sock,
-            self._config.session(),
-            self,
-            stall_timeout=self._config.stall_timeout,
-            original_pace=self._config.original_pace,
-        )
-        self._log = log.bind(peer=self.peer.connection.remote)
-
-    def on_established(self) -> None:
-        hello = self.peer.session.peer
-        assert hello is not None
-        self._hold = hello.hold
-        extended = self.peer.session.extended
-        self._subscriber = self._distributor.connect(self._number, hello.identity, original=not extended)
-        self._server.stats.sessions_established += 1
-        if hello.identity and self._distributor.connections(hello.identity) > 1:
-            self._log.warning(
-                "identity used twice, these peers do not get each other's routes",
-                identity=hello.identity.decode(errors="backslashreplace"),
-            )
-        self._log.info(
-            "peer established",
-            interval=self.peer.session.interval,
-            revision=hello.revision,
-            identity=hello.identity.decode(errors="backslashreplace"),
-            hold=hello.hold,
-        )
-
-    def on_messages(self, kind: MessageType, payloads: list[bytes]) -> None:
-        if kind is MessageType.UPDATE:
-            self._update(payloads)
-        else:
-            for payload in payloads:
-                self._subscribe(codec.decode_subscription(payload), kind is MessageType.SUBSCRIBE)
-        self._server.wake_touched()
-
-    def _subscribe(self, vni: int, subscribe: bool) -> None:
-        assert self._subscriber is not None
-        if not subscribe:
-            self._distributor.unsubscribe(self._number, vni)
-        elif len(self._subscriber.subscriptions) < self._config.max_subscriptions:
-            self._distributor.subscribe(self._number, vni)
-        else:
-            self._refuse("max_subscriptions", f"subscription of VNI {vni}")
-
-    def _update(self, payloads: list[bytes]) -> None:
-        update, number = self._distributor.update, self._number
-        table = self._distributor.table
-        self._server.stats.updates_received += len(payloads)
-        near_limit = self._full(len(payloads))
-        for payload in payloads:
-            try:
-                add, route = codec.decode_update(payload)
-            except InvalidRouteError as error:
-                self._refuse("invalid", str(error))
-                continue
-            full = near_limit and add and self._full(1)
-            if full and not table.announces(number, route):
-                self._refuse(full, str(route))
-            else:
-                update(number, add, route)
-
-    def _full(self, more: int) -> str:
-        """Name of the limit that so many more routes would break, or an empty string."""
-        table = self._distributor.table
-        if table.count_of(self._number) + more > self._config.max_peer_routes:
-            return "max_peer_routes"
-        return "max_routes" if len(table) + more > self._config.max_routes else ""
-
-    def _refuse(self, reason: str, what: str) -> None:
-        self._server.stats.updates_refused[reason] += 1
-        if reason not in self._warned:
-            self._warned.add(reason)
-            self._log.warning("message refused, more like it are only counted", reason=reason, message=what)
-
-    def on_keepalive(self) -> None:
-        assert self._subscriber is not None
-        if self._subscriber.original:
-            self.peer.send_control(codec.KEEPALIVE)
-            return
-        if self._subscriber.outbox.marks >= MAX_WAITING_ANSWERS:
-            raise FloodError(f"{MAX_WAITING_ANSWERS} answers wait for a peer that does not read")
-        self._subscriber.outbox.mark()
-        self.peer.wake()
-
-    def on_answer(self) -> None:
-        """A server sends no KEEPALIVE of its own."""
-
-    def next_frames(self, limit: int) -> tuple[list[bytes], bool]:
-        if self._subscriber is None:
-            return [], False
-        outbox = self._subscriber.outbox
-        entries = outbox.take(limit // FRAME_BYTES)
-        frames = [codec.KEEPALIVE if entry is None else codec.encode_update(*entry) for entry in entries]
-        self._server.stats.updates_sent += len(entries) - entries.count(None)
-        return frames, bool(outbox)
-
-    def on_lost(self, reason: str, detail: str) -> None:
-        routes = self._distributor.table.count_of(self._number)
-        established = self._subscriber is not None
-        self._server.peer_lost(self._number, reason, established=established, hold=self._hold)
-        self._log.info(
-            "peer lost", reason=reason, detail=detail, established=established, routes=routes, hold=self._hold
-        )
+RECENT = 64
+"""Refused connections that are shown with the reason."""
+_NO_REFUSAL = {"eof", "keepalive_timeout", "policy_changed", "read_error", "shutdown", "write_error"}
 
 
 class MetalbondServer:
-    """Serves any number of listening addresses. All methods belong to the event loop that runs `start`."""
+    """Serves any number of listening addresses. All methods belong to the event loop that runs `start`.
 
-    def __init__(self, config: ServerConfig | None = None, stats: Stats | None = None) -> None:
+    tls: files for addresses with TLS and for dialling the servers of the mesh; tls_name: what the certificates of those
+    must name, instead of the host that is dialled. policy: None lets everybody do everything.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        stats: Stats | None = None,
+        *,
+        policy: Policy | None = None,
+        mesh: MeshConfig | None = None,
+        tls: TlsFiles | None = None,
+        tls_name: str = "",
+    ) -> None:
+        """Raises ValueError for impossible arguments; TlsError is one."""
         self.config = config or ServerConfig()
+        self._tls = Tls(tls, server_side=True) if tls else None
+        if not self.config.identity:
+            name = (self._tls.name if self._tls else "") or secrets.token_hex(8)
+            self.config = replace(self.config, identity=name.encode())
+        if len(self.config.identity) > MAX_IDENTITY:
+            raise ValueError(f"identity: {len(self.config.identity)} bytes, at most {MAX_IDENTITY}")
         self.stats = stats or Stats()
-        self.distributor = Distributor()
-        self._peers: dict[int, _ServerPeer] = {}
+        self.distributor = Distributor(self.config.identity)
+        self.policy = policy
+        session = SessionConfig(
+            Role.CLIENT, self.config.keepalive, self.config.hello_timeout, identity=self.config.identity, mesh=True
+        )
+        link = LinkConfig(session, tls=Tls(tls, server_side=False) if tls else None, tls_name=tls_name)
+        self._mesh = Mesh(mesh or MeshConfig(), link, self)
+        self._peers: dict[int, AcceptedPeer] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._recent: deque[PeerView] = deque(maxlen=RECENT)
         self._numbers = count(1)
         self._holds: dict[int, asyncio.TimerHandle] = {}
+        self._held: dict[int, PeerView] = {}
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
 
@@ -189,26 +83,37 @@ class MetalbondServer:
         """Where it listens, "host:port" with real port numbers."""
         return [endpoint_text(sock.getsockname()) for sock in self._sockets]
 
-    async def start(self, listen: Iterable[str]) -> None:
-        """Listen on "host:port" addresses; port 0 picks one. Raises ValueError, OSError, and then listens nowhere."""
+    async def start(self, listen: Iterable[str], tls_listen: Iterable[str] = ()) -> None:
+        """Listen on "host:port" addresses, without and with TLS; port 0 picks one. Raises ValueError, OSError, and then
+        listens nowhere.
+        """
+        secure: set[socket.socket] = set()
         try:
-            for text in listen:
-                host, port = parse_endpoint(text)
-                for address in await _resolve(host, port):
-                    self._sockets.append(_listening_socket(*address))
+            for tls, texts in ((None, listen), (self._tls, tls_listen)):
+                for text in texts:
+                    host, port = parse_endpoint(text)
+                    for address in await _resolve(host, port):
+                        self._sockets.append(_listening_socket(*address))
+                        if texts is tls_listen:
+                            if tls is None:
+                                raise ValueError("listening with TLS needs certificate, key and CA")
+                            secure.add(self._sockets[-1])
         except BaseException:
             for sock in self._sockets:
                 sock.close()
             self._sockets.clear()
             raise
-        self._acceptors = [asyncio.create_task(self._accept(sock)) for sock in self._sockets]
+        self._acceptors = [asyncio.create_task(self._accept(sock, sock in secure)) for sock in self._sockets]
+        self._mesh.start()
         log.info("listening", addresses=self.addresses)
 
     async def close(self) -> None:
         """Stop listening and end all sessions. Clients notice at once and keep their routes as they see fit."""
-        for task in self._acceptors:
+        ending = [*self._acceptors, *self._handshakes]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._acceptors, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._mesh.close()
         for sock in self._sockets:
             sock.close()
         for peer in list(self._peers.values()):
@@ -226,30 +131,93 @@ class MetalbondServer:
         """Lost peers whose routes are kept."""
         return len(self._holds)
 
+    def set_policy(self, policy: Policy | None) -> None:
+        """Takes effect at once, for live sessions too; held routes of lost peers stay as they are."""
+        self.policy = policy
+        for peer in list(self._peers.values()):
+            peer.apply_policy()
+
+    # What it shows of itself: metalbond.inspect.Inspectable
+
+    @property
+    def role(self) -> str:
+        return "server"
+
+    def peers(self) -> list[PeerView]:
+        count_of = self.distributor.count_of
+        held = [replace(view, routes=count_of(number), stale=count_of(number)) for number, view in self._held.items()]
+        live = [peer.view() for peer in self._peers.values()] + self._mesh.views() + held
+        names = {view.name for view in live}
+        return live + [view for view in self._recent if view.name not in names]
+
+    def vnis(self) -> dict[int, int]:
+        return self.distributor.destination_counts()
+
+    def route_count(self) -> int:
+        return len(self.distributor)
+
+    def destinations(self, vni: int) -> list[Destination]:
+        return self.distributor.destinations(vni)
+
+    def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
+        hops = self.distributor.hops(vni, destination)
+        return {hop: tuple(map(self._name, sources)) for hop, sources in hops.items()}
+
+    def record_changes(self, on: bool) -> None:
+        self.distributor.record_changes(on)
+
+    def take_changes(self) -> set[Route]:
+        return self.distributor.take_changes()
+
+    def _name(self, number: int) -> str:
+        if peer := self._peers.get(number):
+            return peer.remote
+        return self._mesh.name(number) or self._held[number].name
+
+    # What peers and mesh tell and ask
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def room(self, route: Route) -> bool:
+        return len(self.distributor) < self.config.max_routes or route in self.distributor
+
     def wake_touched(self) -> None:
         for number in self.distributor.take_touched():
             self._peers[number].peer.wake()
 
-    def peer_lost(self, number: int, reason: str, *, established: bool, hold: int) -> None:
+    def peer_lost(self, peer: AcceptedPeer, reason: str, detail: str, *, hold: int) -> None:
+        number = peer.number
+        view = peer.view()
         del self._peers[number]
         self.stats.sessions_lost[reason] += 1
-        if not established:
+        self._remember(replace(view, routes=0, subscriptions=(), waiting=0), reason, detail)
+        if not peer.established:
             return
         # Bounded like live peers are, or a client could leave its routes behind again and again.
         held = hold > 0 and reason != "shutdown" and len(self._holds) < self.config.max_peers
-        held = held and self.distributor.table.count_of(number) > 0
+        held = held and self.distributor.count_of(number) > 0
         self.distributor.disconnect(number, hold=held)
         if held:
+            self._held[number] = replace(view, state=HELD, interval=0, subscriptions=(), waiting=0)
             self._holds[number] = asyncio.get_running_loop().call_later(hold, self._release, number)
         self.wake_touched()
 
     def _release(self, number: int) -> None:
         del self._holds[number]
-        log.info("hold ended", routes=self.distributor.table.count_of(number))
+        log.info("hold ended", routes=self.distributor.count_of(number))
         self.distributor.release(number)
+        del self._held[number]
         self.wake_touched()
 
-    async def _accept(self, listener: socket.socket) -> None:
+    def _remember(self, view: PeerView, reason: str, detail: str) -> None:
+        if reason in _NO_REFUSAL:
+            return
+        ended = replace(view, state=SessionState.CLOSED.name, reason=f"{reason}: {detail}" if detail else reason)
+        self._recent = deque((old for old in self._recent if old.name != view.name), maxlen=RECENT)
+        self._recent.append(ended)
+
+    async def _accept(self, listener: socket.socket, secure: bool) -> None:
         loop = asyncio.get_running_loop()
         failing = False
         while True:
@@ -263,21 +231,46 @@ class MetalbondServer:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             failing = False
-            if len(self._peers) >= self.config.max_peers:
+            if len(self._peers) + len(self._handshakes) >= self.config.max_peers:
                 self.stats.accepts_refused += 1
                 sock.close()
-                continue
-            try:
+            elif secure:
+                task = asyncio.create_task(self._secure(sock))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+            else:
                 self._adopt(sock)
-            except OSError as error:
-                log.info("connection lost at once", error=str(error))
-                sock.close()
+
+    async def _secure(self, sock: socket.socket) -> None:
+        assert self._tls is not None
+        remote = _remote(sock)
+        try:
+            async with asyncio.timeout(self.config.hello_timeout):
+                secure = await handshake(sock, self._tls.context())
+        except OSError as error:
+            detail = str(error) or f"no handshake within {self.config.hello_timeout:g} s"
+            self.stats.sessions_lost["tls"] += 1
+            self._remember(PeerView(remote, SessionState.CLOSED.name), "tls", detail)
+            log.info("TLS handshake failed", peer=remote, error=detail)
+            return
+        self._adopt(secure)
 
     def _adopt(self, sock: socket.socket) -> None:
-        number = next(self._numbers)
-        peer = _ServerPeer(self, number, sock)
-        self._peers[number] = peer
+        try:
+            peer = AcceptedPeer(self, self.next_number(), sock)
+        except OSError as error:
+            log.info("connection lost at once", error=str(error))
+            sock.close()
+            return
+        self._peers[peer.number] = peer
         peer.peer.start()
+
+
+def _remote(sock: socket.socket) -> str:
+    try:
+        return endpoint_text(sock.getpeername())
+    except OSError:
+        return "unknown"
 
 
 async def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:

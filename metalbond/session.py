@@ -44,6 +44,9 @@ class SessionConfig:
     hold: int = 0
     """Seconds: what a client asks for, the most that a server grants."""
     identity: bytes = b""
+    """Name of this client; of a server: told to servers of its mesh only."""
+    mesh: bool = False
+    """Client: a server that dials another one of its mesh."""
     keepalive_factor: float = 0.9
     """A client's keepalives are this part of an interval apart: above 0, at most 1. Differs by connection."""
     extensions: bool = True
@@ -215,14 +218,13 @@ def _connected(session: Session, now: float, config: SessionConfig) -> Step:
 def _client_hello(config: SessionConfig) -> Hello:
     if not config.extensions:
         return Hello(config.keepalive)
-    return Hello(config.keepalive, revision=REVISION, hold=config.hold, identity=config.identity)
+    return Hello(config.keepalive, config.mesh, REVISION, config.hold, config.identity)
 
 
 def _hello(session: Session, hello: Hello, now: float, config: SessionConfig) -> Step:
     from_server = config.role is Role.CLIENT
-    if hello.is_server != from_server:
-        detail = "answered by a client" if from_server else "a server dialled this server; servers cannot be meshed"
-        return _reset(config, "wrong_role", detail)
+    if fault := _role_fault(hello, config):
+        return _reset(config, "wrong_role", fault)
     if from_server and session.state is SessionState.CONNECTING:
         return _reset(config, "unexpected_hello")
     if not config.extensions:
@@ -243,7 +245,24 @@ def _hello(session: Session, hello: Hello, now: float, config: SessionConfig) ->
     answer = Hello(interval, is_server=True)
     if config.extensions:
         answer = replace(answer, revision=REVISION, hold=session.peer.hold)
+    if session.peer.is_server:
+        answer = replace(answer, identity=config.identity)
     return session, (SendHello(answer),)
+
+
+def _role_fault(hello: Hello, config: SessionConfig) -> str:
+    """Servers of a mesh know each other by name; in all other sessions one side is a client."""
+    named = hello.revision >= REVISION and hello.identity != b""
+    if config.role is Role.CLIENT:
+        if not hello.is_server:
+            return "answered by a client"
+        if config.mesh and not named:
+            return "not a server that can be meshed"
+    elif hello.is_server and not named:
+        return "a server dialled that has no name"
+    if hello.is_server and hello.identity == config.identity != b"" and (config.mesh or config.role is Role.SERVER):
+        return "a server dialled itself"
+    return ""
 
 
 def _send_keepalive(session: Session, now: float, config: SessionConfig) -> Step:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from metalbond.inspect import SELF, Recorder
 from metalbond.rib import RouteTable
 from metalbond.types import Destination, HopType, NextHop, Route
-
-_SELF = "self"
 
 
 class Change(NamedTuple):
@@ -34,6 +33,7 @@ class Union:
         self._visible: dict[int, set[Route]] = {}
         self._stale: dict[str, set[Route]] = {}
         self._changes: list[Change] = []
+        self.changes = Recorder()
 
     # Desired state
 
@@ -61,14 +61,14 @@ class Union:
 
     def announce(self, route: Route) -> bool:
         """False if announced already."""
-        if not self._own.add(_SELF, route):
+        if not self._own.add(SELF, route):
             return False
         self._refresh_with_siblings(route)
         return True
 
     def withdraw(self, route: Route) -> bool:
         """False if not announced."""
-        if not self._own.remove(_SELF, route):
+        if not self._own.remove(SELF, route):
             return False
         self._refresh_with_siblings(route)
         return True
@@ -78,12 +78,36 @@ class Union:
         return frozenset(self._subscribed)
 
     def announces(self, route: Route) -> bool:
-        return self._own.announces(_SELF, route)
+        return self._own.announces(SELF, route)
 
     def announced(self, vni: int | None = None) -> list[Route]:
         """Own announcements, of one VNI or of all."""
         vnis = self._own.vnis() if vni is None else [vni]
         return [route for v in vnis for route, _ in self._own.routes(v)]
+
+    # Everything known, own announcements included
+
+    def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
+        """Next hops with the servers that announce them; own announcements have the source SELF."""
+        hops = dict(self.received.hops(vni, destination))
+        for hop in self._own.hops(vni, destination):
+            hops[hop] = (SELF, *hops.get(hop, ()))
+        return hops
+
+    def destinations(self, vni: int) -> list[Destination]:
+        return list(dict.fromkeys([*self.received.destinations(vni), *self._own.destinations(vni)]))
+
+    def destination_counts(self) -> dict[int, int]:
+        """By VNI."""
+        counts = self.received.destination_counts()
+        for vni in self._own.vnis():
+            only_own = sum(not self.received.hops(vni, destination) for destination in self._own.destinations(vni))
+            counts[vni] = counts.get(vni, 0) + only_own
+        return counts
+
+    def route_count(self) -> int:
+        own = self._own.of_source(SELF)
+        return len(self.received) + len(own) - sum(route in self.received for route in own)
 
     # What servers say
 
@@ -144,6 +168,8 @@ class Union:
                 self._refresh(Route(route.vni, route.destination, hop))
 
     def _refresh(self, route: Route) -> None:
+        if self.changes.routes is not None:
+            self.changes.routes.add(route)
         now = self._is_visible(route)
         if now == (route in self._visible.get(route.vni, ())):
             return

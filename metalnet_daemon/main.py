@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from apimachinery import flags
-from apimachinery.client import Client
+from apimachinery.client import Client, api_outage
 from apimachinery.daemon import run_daemon
 from apimachinery.endpoints import Endpoint
 from apimachinery.sdnotify import Notifier
@@ -247,7 +247,12 @@ def main(
         )
         try:
             targets = [str(target) for target in api_server.targets]
-            async with Client(targets, api_server.tls, interceptors=telemetry.client_interceptors()) as client:
+            async with Client(
+                targets,
+                api_server.tls,
+                interceptors=telemetry.client_interceptors(),
+                outage=api_outage(api_server.targets),
+            ) as client:
                 await Daemon(config, client, notifier).run()
         finally:
             telemetry.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -20,16 +19,11 @@ HOST_OBJECTS: Final = ObservedGauge("metalnet.host.objects", "What the engine ha
 ENGINE_REACHABLE: Final = ObservedGauge("metalnet.engine.reachable", "1 while the packet engine answers")
 
 
-class _Source:
-    """A gauge's key; several gauges of one host need several."""
-
-
 def track_host(host: Host) -> None:
     """Show the numbers of this host as long as it lives."""
-    seen = weakref.ref(host)
 
-    def reading(of: Callable[[HostReport], int]) -> Callable[[], float]:
-        return lambda: float(of(found.report)) if (found := seen()) is not None else 0.0
+    def reading(of: Callable[[HostReport], int]) -> Callable[[Host], float]:
+        return lambda host: of(host.report)
 
     numbers: dict[str, Callable[[HostReport], int]] = {
         "interface": lambda report: len(report.actual.interfaces),
@@ -38,10 +32,6 @@ def track_host(host: Host) -> None:
         "problem": lambda report: len(report.problems),
         "refused": lambda report: len(report.failures),
     }
-    sources = []
     for kind, of in numbers.items():
-        source = _Source()
-        HOST_OBJECTS.track(source, reading(of), kind=kind)
-        sources.append(source)
+        HOST_OBJECTS.track(host, reading(of), kind=kind)
     ENGINE_REACHABLE.track(host, reading(lambda report: report.reachable))
-    weakref.finalize(host, sources.clear)

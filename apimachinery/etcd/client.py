@@ -127,7 +127,9 @@ class EtcdClient:
         self._user, self._password = user, password
         self._token = ""
         self._login = asyncio.Lock()
-        self._outage = Outage("etcd", endpoints=[member.endpoint.text for member in self._members])
+        # What uses the client for long tells its own losses through a part.
+        self.outage = Outage("etcd", endpoints=[member.endpoint.text for member in self._members])
+        self._answers = True
         self._closed = False
         self._revision = 0
         self._observed_at = -math.inf
@@ -157,7 +159,7 @@ class EtcdClient:
     @property
     def available(self) -> bool:
         """False between a failed attempt and the next answer."""
-        return not self._outage.active
+        return self._answers
 
     async def attempt(self, method: Method, request: Any) -> Any:
         """One attempt at the current member. Raises AttemptError with a verdict; the next attempt may meet another."""
@@ -209,7 +211,8 @@ class EtcdClient:
         """Takes note of the header of an answer."""
         self._revision = max(self._revision, header.revision)
         self._observed_at = time.monotonic()
-        self._outage.recovered()
+        self._answers = True
+        self.outage.recovered()
 
     @contextlib.contextmanager
     def judging(self, member: _Member, token: str) -> Iterator[None]:
@@ -233,7 +236,8 @@ class EtcdClient:
         if failure.verdict is Verdict.TOKEN_REJECTED:
             self.forget_token(token)
         elif failure.verdict is not Verdict.REJECTED:
-            self._outage.lost(failure, endpoint=member.endpoint.text)
+            self._answers = False
+            self.outage.lost(failure, endpoint=member.endpoint.text)
             # Many calls fail at once when a member dies: only the first of them moves on.
             if self._members[self._current] is member:
                 self._current = (self._current + 1) % len(self._members)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from typing import Final
 import structlog
 from etcd3 import etcdrpc
 
-from apimachinery.errors import ApiError
+from apimachinery import metrics
+from apimachinery.errors import ApiError, Unavailable
 from apimachinery.etcd.client import EtcdClient
 from apimachinery.etcd.errors import (
     AttemptError,
@@ -47,6 +49,13 @@ FENCE_TTL: Final = 3600
 # Seconds. Bounds how much history has to be read back after a process that only listened loses its first answer.
 MAX_REVISION_AGE: Final = 30.0
 
+# Results of transactions in metrics; the first that fits.
+_RESULTS: Final = (
+    (CompareFailed, "conflict"),
+    (OutcomeUnknown, "unknown"),
+    (Unavailable, "unavailable"),
+    (ApiError, "refused"),
+)
 _PEEK: Final = etcdrpc.RangeRequest(key=ROOT.encode(), serializable=True, keys_only=True)
 
 
@@ -130,7 +139,18 @@ class Committer:
         OutcomeUnknown: the answer was lost, and etcd stayed away for longer than the client's ``timeout`` or was
         compacted up to the present in between.
         """
-        return await self._client.persist(lambda: self._commit_once(txn))
+        begin = time.monotonic()
+        result = "cancelled"
+        try:
+            revision = await self._client.persist(lambda: self._commit_once(txn))
+            result = "ok"
+        except ApiError as error:
+            result = next(name for kind, name in _RESULTS if isinstance(error, kind))
+            raise
+        finally:
+            metrics.STORE_TRANSACTIONS.add(1, {"result": result})
+            metrics.STORE_TRANSACTION_DURATION.record(time.monotonic() - begin)
+        return revision
 
     async def _commit_once(self, txn: Txn) -> int:
         if self._client.revision_age > MAX_REVISION_AGE:
@@ -144,7 +164,12 @@ class Committer:
         except AttemptError as failure:
             if failure.verdict is not Verdict.UNKNOWN:
                 raise
-            revision = find_commit(txn, await self._history(fence, failure), seen)
+            outcome = "unknown"
+            try:
+                revision = find_commit(txn, await self._history(fence, failure), seen)
+                outcome = "absent" if revision is None else "committed"
+            finally:
+                metrics.STORE_LOST_ANSWERS.add(1, {"outcome": outcome})
             if revision is None:
                 raise AttemptError(Verdict.NOT_APPLIED, failure.error) from failure
             return revision

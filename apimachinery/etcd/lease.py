@@ -14,10 +14,10 @@ from typing import Final
 import structlog
 from etcd3 import etcdrpc
 
+from apimachinery import metrics
 from apimachinery.errors import ApiError
 from apimachinery.etcd.client import EtcdClient
 from apimachinery.etcd.errors import AttemptError, LeaseNotFound, Verdict
-from apimachinery.logs import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class Lease:
         self.lost = asyncio.Event()
         self._client = client
         self._deadline = confirmed_at + ttl
-        self._outage = Outage("renewal of lease", lease=f"{lease_id:x}")
+        self._outage = client.outage.part(f"lease {lease_id:x}")
         self._renewals = asyncio.create_task(self._keep())
 
     @classmethod
@@ -127,10 +127,13 @@ class Lease:
                     await asyncio.sleep(min(self.ttl / RENEWALS_PER_TTL, self.remaining))
                     await self._renew()
         except TimeoutError:
+            metrics.STORE_LEASES_LOST.add(1)
             _log.error("lease lost: not renewed in time", lease=f"{self.id:x}", ttl=self.ttl)
         except AttemptError as failure:
+            metrics.STORE_LEASES_LOST.add(1)
             _log.error("lease lost", lease=f"{self.id:x}", error=str(failure.error))
         finally:
+            self._outage.close()
             self.lost.set()
 
     async def _renew(self) -> None:

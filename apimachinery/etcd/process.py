@@ -120,8 +120,11 @@ def die_with_parent(command: list[str]) -> list[str]:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without ETCD_* variables, which etcd would take for flags."""
-    return {name: value for name, value in environment.items() if not name.startswith("ETCD_")}
+    """The environment without ETCD_* variables, which etcd would take for flags, and without the service manager's
+    socket, on which etcd would call itself ready in the server's name."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith("ETCD_") and name != "NOTIFY_SOCKET"
+    }
 
 
 class EtcdProcess:

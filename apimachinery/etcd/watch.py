@@ -15,10 +15,10 @@ from typing import Any, Final
 from etcd3 import etcdrpc
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from apimachinery import metrics
 from apimachinery.etcd.client import EtcdClient, Stream
 from apimachinery.etcd.errors import AttemptError, StoreDenied, Verdict
 from apimachinery.etcd.values import ROOT, StoredValue, from_kv, prefix_end, range_of
-from apimachinery.logs import Outage
 
 # Fields of etcd's API that are newer than the stubs: WatchCreateRequest.fragment = 8, WatchResponse.fragment = 7.
 # Fragments keep one answer near 1.5 MiB, however many changes a watch has to catch up with.
@@ -111,26 +111,32 @@ async def watch(client: EtcdClient, prefix: str, *, after_revision: int) -> Asyn
     when the client is closed.
     """
     cursor = WatchCursor(after_revision)
-    outage = Outage("watch", prefix=prefix)
+    outage = client.outage.part(f"watch of {prefix}")
     attachment = _Attachment(client, prefix, cursor)
-    while True:
-        try:
-            await attachment.attach()
-            outage.recovered(revision=cursor.revision)
-            while True:
-                item = await attachment.receive()
-                if item is not None:
-                    yield item
-                if isinstance(item, Compacted):
-                    return
-        except AttemptError as failure:
-            if failure.verdict is Verdict.REJECTED:
-                raise failure.error from failure
-            outage.lost(failure, revision=cursor.revision)
-            # All watches of a process lose their streams at the same moment.
-            await asyncio.sleep(random.uniform(0, _SPREAD))
-        finally:
-            attachment.detach()
+    try:
+        while True:
+            try:
+                await attachment.attach()
+                outage.recovered(revision=cursor.revision)
+                while True:
+                    item = await attachment.receive()
+                    if isinstance(item, Compacted):
+                        metrics.STORE_WATCH_COMPACTIONS.add(1, {"prefix": prefix})
+                    if item is not None:
+                        yield item
+                    if isinstance(item, Compacted):
+                        return
+            except AttemptError as failure:
+                if failure.verdict is Verdict.REJECTED:
+                    raise failure.error from failure
+                metrics.STORE_WATCH_RESTARTS.add(1, {"prefix": prefix})
+                outage.lost(failure, revision=cursor.revision)
+                # All watches of a process lose their streams at the same moment.
+                await asyncio.sleep(random.uniform(0, _SPREAD))
+            finally:
+                attachment.detach()
+    finally:
+        outage.close()
 
 
 # Answered by the leader's word (linearizable), so its header shows at least every revision that anyone has seen.

@@ -15,6 +15,7 @@ void bind_options(pybind11::module_& m);
 void bind_interfaces(pybind11::module_& m);
 void bind_services(pybind11::module_& m);
 void bind_counters(pybind11::module_& m);
+void bind_environment(pybind11::module_& m);
 void bind_interface_calls(EngineClass& engine);
 void bind_service_calls(EngineClass& engine);
 

@@ -61,5 +61,6 @@ PYBIND11_MODULE(_engine, m) {
   ironcore::bind_interfaces(m);
   ironcore::bind_services(m);
   ironcore::bind_counters(m);
+  ironcore::bind_environment(m);
   ironcore::bind_engine(m);
 }

@@ -75,8 +75,8 @@ void bind_firewall(py::module_& m) {
   bind_port_filter<TcpFilter>(m, "TcpFilter");
   bind_port_filter<UdpFilter>(m, "UdpFilter");
   py::class_<IcmpFilter>(m, "IcmpFilter")
-      .def(py::init([](int32_t type, int32_t code) { return IcmpFilter{type, code}; }), py::arg("type"),
-           py::arg("code"))
+      .def(py::init([](int32_t type, int32_t code) { return IcmpFilter{type, code}; }), py::arg("icmp_type"),
+           py::arg("icmp_code"))
       .def_readonly("type", &IcmpFilter::type)
       .def_readonly("code", &IcmpFilter::code);
 
@@ -85,8 +85,8 @@ void bind_firewall(py::module_& m) {
                        const IpPrefix& source, const IpPrefix& destination, const ProtocolFilter& filter) {
              return FirewallRule{std::move(id), direction, action, priority, source, destination, filter};
            }),
-           py::arg("id"), py::arg("direction"), py::arg("action"), py::arg("priority"), py::arg("source"),
-           py::arg("destination"), py::arg("filter"))
+           py::arg("rule_id"), py::arg("direction"), py::arg("action"), py::arg("priority"), py::arg("source"),
+           py::arg("destination"), py::arg("protocol_filter"))
       .def_property_readonly("id", [](const FirewallRule& rule) { return py::bytes(rule.id); })
       .def_readonly("direction", &FirewallRule::direction)
       .def_readonly("action", &FirewallRule::action)

@@ -100,6 +100,9 @@ Engine::Impl::Impl(EngineOptions options)
               options_.dhcpv6_dns,
               {}},
       uuid_(random_uuid()) {
+  // What is only forwarded never takes more than half of the table; beyond that it goes on without entries.
+  for (const Port* uplink : ports_.uplinks())
+    flow_limits_.set(uplink->id, options_.flow_timeouts, options_.flow_table_size / 2);
   for (uint32_t slot = options_.max_load_balancers; slot > 0; --slot)
     free_balancer_slots_.push_back(static_cast<uint16_t>(slot - 1));
   for (unsigned id = 0; id < worker_count_; ++id) workers_.push_back(std::make_unique<Worker>(id, shared_));

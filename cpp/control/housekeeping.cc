@@ -27,6 +27,10 @@ void Engine::Impl::run_housekeeping() {
       for (Port* uplink : ports_.uplinks()) ports_.refresh_link(*uplink);
       next_link_check = now + kRound;
     }
+    // At once, so that a VM answers and its MAC is known: after a restart of the engine its packets wait for that.
+    for (const std::string& id : to_announce_)
+      if (const Interface* interface = find(id)) announce_to(*interface);
+    to_announce_.clear();
     if (now >= next_announcement) {
       for (const auto& [id, interface] : interfaces_) announce_to(interface);
       const bool seldom = initialized_ && short_announcements_left_ == 0;

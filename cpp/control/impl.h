@@ -192,6 +192,7 @@ class Engine::Impl {
   std::condition_variable housekeeping_wake_;
   bool stop_housekeeping_ = false;
   unsigned short_announcements_left_ = 0;
+  std::vector<std::string> to_announce_;  // new interfaces: their VMs may know an older gateway
   std::thread housekeeping_;
   std::unique_ptr<uplink::NeighbourFollower> neighbours_;
 };

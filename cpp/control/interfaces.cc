@@ -105,6 +105,8 @@ Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfac
   publish_meters(added->second);
   publish(added->second);
   publish_poll_lists();
+  to_announce_.push_back(request.id);
+  housekeeping_wake_.notify_all();
   return CreateInterfaceReply{underlay, port->netdev_name};
 }
 

@@ -129,6 +129,11 @@ Connections::Pair Connections::update(FlowEntry& original, const Decision& decis
   return {renewed, reply};
 }
 
+void Connections::closing(const FlowEntry& entry, Tick now) {
+  const FlowRef original = entry.is_reply.load(std::memory_order_relaxed) ? entry.peer() : flows_.ref(entry);
+  if (flows_.get(original)) ager_.watch(flows_, original, now);
+}
+
 void Connections::end(FlowEntry& entry) {
   FlowEntry* original = &entry;
   if (entry.is_reply.load(std::memory_order_relaxed)) {

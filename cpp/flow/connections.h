@@ -31,6 +31,9 @@ class Connections {
   };
   Pair update(FlowEntry& original, const Decision& decision, Tick now);
 
+  // Its idle time has become a short one: not to be looked at only when the long one may be over.
+  void closing(const FlowEntry& entry, Tick now);
+
   // Ends the connection that the entry belongs to.
   void end(FlowEntry& entry);
 

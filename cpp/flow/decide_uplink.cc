@@ -54,16 +54,16 @@ Decision forwarded(const DecisionContext& context, const Vni& network, const Flo
   program.uplink = kIngressUplink;
   program.outer_src_low = context.tables.host_low;
   program.outer_dst = target;
-  decision.forward.content.owner = {network.number, 0, context.tables.ports.uplink(0)->id, TimeoutClass::kUdp, false};
+  decision.forward.content.owner = owner_of_forwarded(network, context.tables.ports.uplink(0)->id, key);
   if (context.log) context.note(stage, "forwarded to " + to_string(target));
   return decision;
 }
 
-// For a virtual IP, for a NAT address, or for a VM that is reached through one of their underlay addresses.
+// For a virtual IP, for a NAT address, or for a VM that is reached through one of their underlay addresses. `known`:
+// what the destination means in this network.
 Decision to_public(const DecisionContext& context, const UnderlayObject& object, const InterfaceView& owner,
-                   const FlowKey& key) {
+                   const FlowKey& key, const PublicAddress* known) {
   const TableView& tables = context.tables;
-  const PublicAddress* known = tables.public_addresses.lookup(object.vni, destination_of(key));
   if (known && known->vip) {
     const InterfaceView* to = interface_in(tables, known->vip->device, object.vni);
     if (!to) return dropped(context, "virtual IP", DropReason::interface_gone);
@@ -112,10 +112,9 @@ const Ipv6Address* kept_target(const DecisionContext& context, const LoadBalance
   return nullptr;
 }
 
-Decision to_load_balancer(const DecisionContext& context, const UnderlayObject& object, const FlowKey& key) {
+Decision to_load_balancer(const DecisionContext& context, const LoadBalancerSlot& slot, const LoadBalancer* balancer,
+                          const FlowKey& key) {
   const TableView& tables = context.tables;
-  const LoadBalancerSlot& slot = tables.load_balancers[object.port];
-  const LoadBalancer* balancer = slot.balancer.load(std::memory_order_acquire);
   const Vni* network = slot.network.load(std::memory_order_acquire);
   if (!balancer || !network || balancer->ip() != destination_of(key))
     return dropped(context, "load balancer", DropReason::lb_address);
@@ -145,16 +144,26 @@ Decision decide_from_uplink(const DecisionContext& context, const FlowKey& key) 
   const UnderlayObject* object = tables.underlay.lookup(key.scope);
   if (!object) return dropped(context, "underlay", DropReason::underlay_unknown);
   Decision decision;
+  // Whatever was read before the generation is read again after it: if it has been replaced in between, the generation
+  // is too new for it.
   if (object->type == UnderlayType::kLoadBalancer) {
-    decision = to_load_balancer(context, *object, key);
+    const LoadBalancerSlot& slot = tables.load_balancers[object->port];
+    const LoadBalancer* balancer = slot.balancer.load(std::memory_order_acquire);
+    decision = to_load_balancer(context, slot, balancer, key);
+    if (slot.balancer.load(std::memory_order_acquire) != balancer) --decision.forward.generation;
   } else {
     const InterfaceView* owner = interface_in(tables, object->port, object->vni);
     if (!owner) return dropped(context, "underlay", DropReason::interface_gone);
-    const bool is_public = object->type == UnderlayType::kVip || object->type == UnderlayType::kNat;
-    decision = is_public ? to_public(context, *object, *owner, key) : into_vm(context, *owner, key, key);
+    if (object->type == UnderlayType::kVip || object->type == UnderlayType::kNat) {
+      const IpAddress destination = destination_of(key);
+      const PublicAddress* known = tables.public_addresses.lookup(object->vni, destination);
+      decision = to_public(context, *object, *owner, key, known);
+      if (tables.public_addresses.lookup(object->vni, destination) != known) --decision.forward.generation;
+    } else {
+      decision = into_vm(context, *owner, key, key);
+    }
     if (interface_in(tables, object->port, object->vni) != owner) --decision.forward.generation;
   }
-  // The address may have changed hands since it was looked up, and then the generation read is too new.
   if (tables.underlay.lookup(key.scope) != object) --decision.forward.generation;
   return decision;
 }

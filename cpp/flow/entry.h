@@ -30,7 +30,8 @@ struct FlowOwner {
   uint32_t instance = 0;  // low half of the instance number of the interface that the connection counts for
   uint16_t port = 0;      // and its DPDK port
   TimeoutClass timeout = TimeoutClass::kOther;
-  bool nat = false;  // the original direction holds a NAT port: its rewrite's
+  bool nat = false;      // the original direction holds a NAT port: its rewrite's
+  bool one_way = false;  // answers do not pass this host
 
   bool operator==(const FlowOwner&) const = default;
 };

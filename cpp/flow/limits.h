@@ -26,6 +26,7 @@ class FlowLimits {
                                             kFragmentSeconds};
     for (size_t i = 0; i < kTimeoutClasses; ++i) limits.idle[i].store(idle[i], std::memory_order_relaxed);
     limits.established.store(timeouts.tcp_established, std::memory_order_relaxed);
+    limits.forwarded.store(timeouts.tcp_forwarded, std::memory_order_relaxed);
     limits.quota.store(quota, std::memory_order_relaxed);
   }
 
@@ -40,8 +41,8 @@ class FlowLimits {
   // Seconds.
   uint32_t idle_timeout(const FlowOwner& owner, bool tcp_established) const {
     const PortLimits& limits = (*ports_)[owner.port];
-    return tcp_established ? limits.established.load(std::memory_order_relaxed)
-                           : limits.idle[static_cast<size_t>(owner.timeout)].load(std::memory_order_relaxed);
+    if (!tcp_established) return limits.idle[static_cast<size_t>(owner.timeout)].load(std::memory_order_relaxed);
+    return (owner.one_way ? limits.forwarded : limits.established).load(std::memory_order_relaxed);
   }
 
   // Takes one of the port's connections; false if it has none left.
@@ -60,7 +61,7 @@ class FlowLimits {
 
   struct PortLimits {
     std::atomic<uint32_t> idle[kTimeoutClasses]{};
-    std::atomic<uint32_t> established{0}, quota{0}, connections{0}, instance{0};
+    std::atomic<uint32_t> established{0}, forwarded{0}, quota{0}, connections{0}, instance{0};
   };
   std::unique_ptr<std::array<PortLimits, RTE_MAX_ETHPORTS>> ports_;
 };

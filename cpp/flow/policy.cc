@@ -38,6 +38,13 @@ bool rules_accept(const DecisionContext& context, const InterfaceView& interface
   return accept;
 }
 
+TimeoutClass timeout_class(const FlowKey& key) {
+  if (key.fragment) return TimeoutClass::kFragment;
+  if (key.proto == net::kTcp) return TimeoutClass::kTcp;
+  if (key.proto == net::kUdp) return TimeoutClass::kUdp;
+  return is_icmp(key) ? TimeoutClass::kIcmp : TimeoutClass::kOther;
+}
+
 uint8_t preferred_uplink(const TableView& tables, uint32_t hash) {
   if (tables.options.wcmp >= 100 || tables.ports.uplinks().size() < 2) return 0;
   const unsigned first_uplink_slots = (tables.options.wcmp + 5) / 10;
@@ -90,17 +97,20 @@ void encapsulate_to(const TableView& tables, FlowProgram& program, const Interfa
 }
 
 FlowOwner owner_of(const InterfaceView& interface, const FlowKey& key) {
-  FlowOwner owner{interface.vni, static_cast<uint32_t>(interface.instance), interface.port, TimeoutClass::kOther,
-                  false};
-  if (key.fragment) {
-    owner.timeout = TimeoutClass::kFragment;
-  } else if (key.proto == net::kTcp) {
-    owner.timeout = TimeoutClass::kTcp;
-  } else if (key.proto == net::kUdp) {
-    owner.timeout = TimeoutClass::kUdp;
-  } else if (is_icmp(key)) {
-    owner.timeout = TimeoutClass::kIcmp;
-  }
+  FlowOwner owner;
+  owner.vni = interface.vni;
+  owner.instance = static_cast<uint32_t>(interface.instance);
+  owner.port = interface.port;
+  owner.timeout = timeout_class(key);
+  return owner;
+}
+
+FlowOwner owner_of_forwarded(const Vni& network, uint16_t uplink, const FlowKey& key) {
+  FlowOwner owner;
+  owner.vni = network.number;
+  owner.port = uplink;
+  owner.timeout = timeout_class(key);
+  owner.one_way = true;
   return owner;
 }
 

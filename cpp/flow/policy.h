@@ -25,6 +25,7 @@ void encapsulate_to(const TableView& tables, FlowProgram& program, const Interfa
 
 // Whose connection it is, and how long it lives without packets.
 FlowOwner owner_of(const InterfaceView& interface, const FlowKey& key);
+FlowOwner owner_of_forwarded(const Vni& network, uint16_t uplink, const FlowKey& key);
 
 // The counter that a flow in `network` towards the key's destination depends on.
 void read_generation(const TableView& tables, const Vni& network, const FlowKey& key, Decision::Direction& direction);

@@ -32,4 +32,16 @@ TcpTrack next_tcp_state(TcpTrack current, uint8_t flags, bool is_reply) {
   return current;
 }
 
+TcpTrack next_one_way_tcp_state(TcpTrack current, uint8_t flags) {
+  const uint8_t control = flags & (kTcpFin | kTcpSyn | kTcpRst | kTcpAck);
+  if (control & kTcpRst) return {TcpState::kClosed, false};
+  if (control & kTcpFin)
+    return {current.state == TcpState::kEstablished ? TcpState::kFinWait : TcpState::kClosed, false};
+  const bool open = current.state == TcpState::kEstablished || current.state == TcpState::kFinWait;
+  if (control == kTcpSyn) return open ? current : TcpTrack{TcpState::kSyn, false};
+  if (control != kTcpAck || open || current.state == TcpState::kClosed) return current;
+  // Picked up in the middle: the second segment confirms it.
+  return {current.state == TcpState::kNone ? TcpState::kPickUp : TcpState::kEstablished, false};
+}
+
 }  // namespace ironcore

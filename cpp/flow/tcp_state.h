@@ -22,4 +22,7 @@ struct TcpTrack {
 // a connection that was open before the engine saw it is established once both sides have acknowledged something.
 TcpTrack next_tcp_state(TcpTrack current, uint8_t flags, bool is_reply);
 
+// The same for a flow of which only one direction is seen: an ACK after the SYN means that it has been answered.
+TcpTrack next_one_way_tcp_state(TcpTrack current, uint8_t flags);
+
 }  // namespace ironcore

@@ -36,6 +36,22 @@ TEST(TcpTracking, Closing) {
   EXPECT_EQ(run({{kTcpRst, false}, {kTcpSyn, true}}), TcpState::kSyn);
 }
 
+TEST(TcpTracking, OneDirectionAlone) {
+  const auto one_way = [](std::initializer_list<uint8_t> segments) {
+    TcpTrack track;
+    for (const uint8_t flags : segments) track = next_one_way_tcp_state(track, flags);
+    return track.state;
+  };
+  EXPECT_EQ(one_way({kTcpSyn}), TcpState::kSyn);
+  EXPECT_EQ(one_way({kTcpSyn, kTcpSyn}), TcpState::kSyn);
+  EXPECT_EQ(one_way({kTcpSyn, kTcpAck}), TcpState::kEstablished);
+  EXPECT_EQ(one_way({kTcpAck}), TcpState::kPickUp);
+  EXPECT_EQ(one_way({kTcpAck, kTcpAck}), TcpState::kEstablished);
+  EXPECT_EQ(one_way({kTcpSyn, kTcpAck, kTcpFin | kTcpAck, kTcpAck}), TcpState::kFinWait);
+  EXPECT_EQ(one_way({kTcpSyn, kTcpAck, kTcpRst, kTcpAck}), TcpState::kClosed);
+  EXPECT_EQ(one_way({kTcpRst, kTcpSyn}), TcpState::kSyn);
+}
+
 TEST(TcpTracking, PacksLosslessly) {
   for (const auto state : {TcpState::kNone, TcpState::kSyn, TcpState::kSynAck, TcpState::kEstablished,
                            TcpState::kFinWait, TcpState::kClosed, TcpState::kPickUp})

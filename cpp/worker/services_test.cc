@@ -71,6 +71,26 @@ TEST_F(Balancer, ForwardsToRemoteTargetsAndKeepsThem) {
   }
 }
 
+TEST_F(Balancer, AnIdleConnectionStaysWithItsTargetWhileOthersCome) {
+  ASSERT_EQ(net.engine().create_load_balancer_target("lb", ip("fc00:3::d000:0:1")), Status::OK);
+  const auto segment = [&](uint16_t port, uint8_t flags) {
+    return slice(net.forward(kPf0, to_lb(from_vm("198.51.100.7", "203.0.113.5", 6, tcp(port, 80, flags))), kPf0), 38,
+                 16);
+  };
+  const Frame first = bytes(ip6("fc00:3::d000:0:1"));
+  for (uint16_t port = 1; port <= 50; ++port) {
+    segment(port, 0x02);
+    segment(port, 0x10);
+  }
+  for (int i = 0; i < 10; ++i)
+    net.engine().create_load_balancer_target("lb", ip("fc00:4::d000:0:" + std::to_string(i + 1)));
+  net.advance(600);
+  for (uint16_t port = 1; port <= 50; ++port) EXPECT_EQ(segment(port, 0x10), first);
+  for (uint16_t port = 1; port <= 50; ++port) segment(port, 0x11);  // FIN
+  net.advance(40);
+  EXPECT_EQ(net.impl().flows().size(), 0u);
+}
+
 TEST_F(Balancer, DeliversToATargetOnThisHostAndTheVmAnswersDirectly) {
   const auto target = net.engine().create_lb_prefix("vm0", prefix("203.0.113.5/32"), std::nullopt);
   ASSERT_TRUE(target.ok());
@@ -275,7 +295,7 @@ TEST(Quota, OneInterfaceCannotTakeTheTable) {
 
 TEST(Timeouts, DifferByProtocol) {
   EngineOptions options = default_options();
-  options.flow_timeouts = {3600, 10, 20, 5, 40};
+  options.flow_timeouts = {3600, 600, 10, 20, 5, 40};
   Harness net(options);
   net.add_interface(kVf0, 100, "10.0.0.1");
   net.engine().create_route(100, prefix("0.0.0.0/0"), 100, ip(kRemote));

@@ -197,14 +197,14 @@ void Worker::begin(Burst& burst, unsigned at, const Decision& decision, TakePort
     return;
   }
   ports.give_back();
+  // What is neither translated nor guarded, and what only passes through, can be decided packet by packet.
+  const FlowContent& content = decision.forward.content;
+  if (begun.refusal == Connections::Refusal::kTableFull) stats_.flow_table_full.increment();
+  if (content.owner.one_way) return;
   if (begun.refusal == Connections::Refusal::kQuota) {
     resolution.drop = DropReason::flow_quota;
-  } else {
-    stats_.flow_table_full.increment();
-    // What is neither translated nor guarded can be decided packet by packet.
-    const bool stateless =
-        decision.forward.content.rewrite.kind == translate::RewriteKind::kNone && decision.rule_hits.empty();
-    if (!stateless) resolution.drop = DropReason::flow_table_full;
+  } else if (content.rewrite.kind != translate::RewriteKind::kNone || !decision.rule_hits.empty()) {
+    resolution.drop = DropReason::flow_table_full;
   }
 }
 

@@ -88,7 +88,8 @@ class Worker {
            entry.generation.load(std::memory_order_relaxed);
   }
   void note_use(FlowEntry& entry, const rte_mbuf* frame, const ParsedPacket& packet) {
-    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags)) track_tcp(flows_, entry, packet.tcp_flags);
+    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags) && track_tcp(flows_, entry, packet.tcp_flags))
+      connections_.closing(entry, tick_);
     if (entry.last_used.load(std::memory_order_relaxed) != tick_)
       entry.last_used.store(tick_, std::memory_order_relaxed);
     entry.packets.increment();

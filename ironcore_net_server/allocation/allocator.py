@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from typing import Final
 
 from apimachinery.errors import ApiError, ResourceExhausted
-from apimachinery.logs import Outage
 from apimachinery.resource import WritePlan
 from apimachinery.store import Store, WatchBatch
 from ironcore_net_server.allocation.pool import Pool, pick_free
@@ -139,19 +138,20 @@ class Allocator:
         self._changed.set()
 
     async def _run(self) -> None:
-        outage = Outage(f"store for {self.prefix}")
-        while True:
-            try:
-                async with aclosing(self._store.watch(self.prefix, after_revision=self._revision)) as items:
-                    async for item in items:
-                        outage.recovered()
-                        if isinstance(item, WatchBatch):
-                            self._apply(item)
-                # The store no longer has the history since then.
-                await self._refresh()
-            except ApiError as error:
-                outage.lost(error)
-                await asyncio.sleep(RETRY_SECONDS)
+        with closing(self._store.outage.part(f"follower of {self.prefix}")) as outage:
+            while True:
+                try:
+                    async with aclosing(self._store.watch(self.prefix, after_revision=self._revision)) as items:
+                        async for item in items:
+                            outage.recovered()
+                            if isinstance(item, WatchBatch):
+                                self._apply(item)
+                    # The store no longer has the history since then.
+                    await self._refresh()
+                    outage.recovered()
+                except ApiError as error:
+                    outage.lost(error)
+                    await asyncio.sleep(RETRY_SECONDS)
 
     def _apply(self, batch: WatchBatch) -> None:
         for change in batch.changes:

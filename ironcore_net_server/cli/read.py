@@ -55,7 +55,7 @@ async def get(
     objects = await find_objects(session, targets, selection, all_namespaces=all_namespaces)
     named = any(target.name for target, _ in targets)
     if objects or (output in ("json", "yaml") and not named):
-        show_objects(objects, view)
+        show_objects(objects, view, as_list=not named)
     elif not named:
         where = "" if all_namespaces or not any(ns for _, ns in targets) else f" in namespace {targets[0][1]}"
         click.echo(f"No objects{where}.", err=True)

@@ -59,10 +59,10 @@ def view_options(function: F) -> F:
     return function
 
 
-def show_objects(objects: Sequence[Message], view: View) -> None:
-    """Prints objects; tables have one part for each kind."""
+def show_objects(objects: Sequence[Message], view: View, *, as_list: bool = False) -> None:
+    """Prints objects; tables have one part for each kind, JSON with `as_list` a List whatever their number."""
     if view.output == "json":
-        click.echo(to_json(objects, managed_fields=view.managed_fields), nl=False)
+        click.echo(to_json(objects, managed_fields=view.managed_fields, as_list=as_list), nl=False)
     elif view.output == "yaml":
         click.echo(to_yaml(objects, managed_fields=view.managed_fields), nl=False)
     elif view.output == "name":

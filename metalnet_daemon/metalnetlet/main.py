@@ -10,9 +10,10 @@ from typing import NoReturn
 import click
 
 from apimachinery import flags
-from apimachinery.client import Client
+from apimachinery.client import Client, api_outage
 from apimachinery.controller import ControllerContext, run_controllers
 from apimachinery.daemon import run_daemon
+from apimachinery.logs import Outage
 from apimachinery.sdnotify import Notifier
 from apimachinery.telemetry import Telemetry, setup_telemetry
 
@@ -73,7 +74,14 @@ def main(
             "metalnetlet", page=observe.page, traces_to=observe.traces_to, trace_ratio=observe.trace_ratio
         )
         try:
-            async with _client(apinet_server, telemetry) as apinet, _client(metalnet_server, telemetry) as metalnet:
+            # Both may be one server, and its loss one outage.
+            outages = {
+                tuple(connect.targets): api_outage(connect.targets) for connect in (apinet_server, metalnet_server)
+            }
+            async with (
+                _client(apinet_server, telemetry, outages[tuple(apinet_server.targets)]) as apinet,
+                _client(metalnet_server, telemetry, outages[tuple(metalnet_server.targets)]) as metalnet,
+            ):
                 identity = f"metalnetlet-{socket.gethostname()}"
                 both = build(config, ControllerContext(apinet, {}, identity), ControllerContext(metalnet, {}, identity))
                 await run_controllers(both, on_synced=notifier.ready)
@@ -83,6 +91,6 @@ def main(
     sys.exit(run_daemon(serve))
 
 
-def _client(connect: flags.Connect, telemetry: Telemetry) -> Client:
+def _client(connect: flags.Connect, telemetry: Telemetry, outage: Outage) -> Client:
     targets = [str(target) for target in connect.targets]
-    return Client(targets, connect.tls, interceptors=telemetry.client_interceptors())
+    return Client(targets, connect.tls, interceptors=telemetry.client_interceptors(), outage=outage)

@@ -11,7 +11,6 @@ from ironcore.metalnet.v1 import node_pb2
 
 from apimachinery.client import Client
 from apimachinery.errors import ApiError, Conflict, NotFound
-from apimachinery.logs import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +35,7 @@ class NodeRegistration:
         self._engine_version = engine_version
         self._ttl = ttl_seconds
         self._told: tuple[str, str] | None = None
-        self._outage = Outage("API for heartbeats")
+        self._outage = client.outage.part("heartbeats")
 
     async def run(self) -> None:
         """Beat until cancelled; a beat that fails is said once and tried again."""

@@ -43,11 +43,13 @@ def region(lab: Region) -> Region:
 
 
 @pytest.fixture
-def empty_region(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
-    """A region of its own with one hypervisor: wires only, nothing started."""
-    region = Region("t2", tmp_path_factory.mktemp("empty"), guests={}, hypervisors=1)
-    processes = list(region.stack.processes())
-    request.config.stash[_PROCESSES] += processes
+def cold_region(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
+    """A region of its own with one hypervisor and two guests: wires only, nothing was ever started. Daemons log all."""
+    guests = {"vm1": 1, "vm2": 1}
+    region = Region(
+        "t2", tmp_path_factory.mktemp("cold"), guests=guests, hypervisors=1, daemon_options=("--log-level", "debug")
+    )
+    request.config.stash[_PROCESSES] += region.stack.processes()
     try:
         region.build()
         yield region

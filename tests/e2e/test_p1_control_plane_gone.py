@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from apimachinery.etcd.process import find_processes
 from tests.lab.region import FAMILIES, Region, wait_until
 from tests.lab.stream import stream
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(120, func_only=True)
 
 RATE = 100
 
@@ -19,11 +18,10 @@ RATE = 100
 @contextlib.contextmanager
 def without_control_plane(region: Region) -> Iterator[None]:
     """Server with its etcd, route server and node daemons are stopped inside the block, and back after it."""
+    assert region.stack.etcd_pids()
     for process in region.stack.control_processes():
         process.stop()
-    etcd = region.directory / "etcd" / "etcd" / "data"
-    assert etcd.exists()
-    wait_until(lambda: not find_processes(etcd), "etcd has ended with its server", 10)
+    wait_until(lambda: not region.stack.etcd_pids(), "etcd has ended with its server", 10)
     try:
         yield
         assert not any(process.running for process in region.stack.control_processes())

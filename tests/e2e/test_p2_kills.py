@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.conftest import Measure
 from tests.lab.guest import BackgroundPing
-from tests.lab.machines import APINET, TENANT
 from tests.lab.process import Process
 from tests.lab.region import FAMILIES, Region, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(120, func_only=True)
 
 RATE = 100
 # The longest time for which a killed engine may leave its guests alone, in seconds.
@@ -114,36 +112,11 @@ def test_an_interface_that_is_created_after_kills_works_and_leaves_nothing_behin
     for process in region.stack.control_processes():
         process.kill()
     region.repair()
-    manifest = {
-        "apiVersion": "networking.ironcore.dev/v1alpha1",
-        "kind": "NetworkInterface",
-        "metadata": {"name": "vm7-eth0", "namespace": TENANT},
-        "spec": {
-            "networkRef": {"name": "blue"},
-            "ipFamilies": ["IPv4", "IPv6"],
-            "ips": [{"value": "10.20.0.7"}, {"value": "fd20::7"}],
-        },
-    }
-    region.stack.ironctl("apply", "-f", "-", text_in=json.dumps(manifest))
-    hypervisor = region.topology.hypervisors[1]
-    guest = region.guest("vm7")
-    guest.create()
-    try:
-        place = region.provider.place(guest, hypervisor, timeout=60)
-        try:
-            guest.start_dhcp()
-            guest.wait_address(place.ipv4)
-            guest.wait_address(place.ipv6)
-            for source in ("vm1", "vm4"):
-                for address in (place.ipv4, place.ipv6):
-                    region.guests[source].wait_reachable(address)
-                    result = region.guests[source].ping(address)
-                    assert result.sent == result.received > 0, f"{source} → {address}: {result}"
-        finally:
-            guest.unplug(hypervisor.namespace, place.device)
-    finally:
-        guest.delete()
-        for kind, namespace in (("core.apinet", APINET), ("networking", TENANT)):
-            resource = f"networkinterfaces.{kind}.ironcore.dev"
-            region.stack.ironctl("delete", resource, "vm7-eth0", "-n", namespace)
+    with region.visitor("vm7", 2, ("10.20.0.7", "fd20::7")) as place:
+        place.guest.start_dhcp()
+        region.wait_addresses("vm7")
+        for source in ("vm1", "vm4"):
+            for address in (place.ipv4, place.ipv6):
+                region.guests[source].wait_reachable(address)
+            region.expect_ping(source, "vm7")
     region.wait_programmed(before)

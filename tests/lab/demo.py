@@ -150,7 +150,7 @@ class Demo:
             )
             check.measured = f"vm1 got {gained['vm1']}, vm5 got {gained['vm5']}"
         with self.report.check("a network does not reach into another") as check:
-            result = self.guests["vm5"].ping(self.places["vm2"].ipv4, count=3)
+            result = self.guests["vm5"].ping(self.places["vm2"].ipv4, count=3, patience=1)
             assert result.sent == 3 and result.received == 0, describe(result)
             check.measured = describe(result)
 

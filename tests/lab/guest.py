@@ -6,12 +6,14 @@ import ipaddress
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.lab.cleanup import remove
 from tests.lab.namespace import Namespace, run
 from tests.lab.process import Process
 
@@ -19,7 +21,6 @@ DEVICE = "eth0"
 
 _DHCPCD_CONF = """\
 noipv4ll
-nohook resolv.conf
 ipv6rs
 ia_na 1
 option classless_static_routes, interface_mtu, domain_name_servers
@@ -61,22 +62,50 @@ class Guest:
         """Give the device back to the hypervisor."""
         self.namespace.ip("link", "set", DEVICE, "netns", host.name, "name", f"{device}g")
 
-    def start_dhcp(self) -> None:
-        """Start dhcpcd for both families."""
+    @property
+    def home(self) -> Path:
+        """Files of this guest."""
         home = self.directory / "guests" / self.name
         home.mkdir(parents=True, exist_ok=True)
-        config = home / "dhcpcd.conf"
-        config.write_text(_DHCPCD_CONF)
+        return home
+
+    def reboot(self, host: Namespace, device: str) -> None:
+        """Become a machine that was just switched on: the same device, nothing configured, nothing remembered."""
+        self.unplug(host, device)
+        self.delete()
+        shutil.rmtree(self.home)
+        self.create()
+        self.plug(host, device)
+
+    def client(self, name: str, command: str) -> Process:
+        """A DHCP client in the foreground; host name, /etc/resolv.conf and dhcpcd's files are the guest's own."""
         for private in ("run", "lib"):
-            (home / private).mkdir(exist_ok=True)
+            (self.home / private).mkdir(exist_ok=True)
+        (self.home / "resolv.conf").touch()
         script = (
             "mkdir -p /run/dhcpcd && "
-            f"mount --bind {home}/run /run/dhcpcd && mount --bind {home}/lib /var/lib/dhcpcd && "
-            f"exec dhcpcd -B -d -f {config} {DEVICE}"
+            f"mount --bind {self.home}/run /run/dhcpcd && mount --bind {self.home}/lib /var/lib/dhcpcd && "
+            f"mount --bind {self.home}/resolv.conf /etc/resolv.conf && exec {command}"
         )
-        argv = [*self.namespace.prefix(), "unshare", "-m", "sh", "-c", script]
-        self.dhcp = Process(f"dhcp-{self.name}", argv, self.directory, notifies=False)
+        argv = [*self.namespace.prefix(), "unshare", "--mount", "--uts", "sh", "-c", script]
+        return Process(f"{name}-{self.name}", argv, self.directory, notifies=False)
+
+    def start_dhcp(self) -> None:
+        """Start dhcpcd for both families."""
+        config = self.home / "dhcpcd.conf"
+        config.write_text(_DHCPCD_CONF)
+        self.dhcp = self.client("dhcp", f"dhcpcd -B -d -f {config} {DEVICE}")
         self.dhcp.start()
+
+    def name_servers(self) -> set[str]:
+        """Those in its resolv.conf."""
+        return set(re.findall(r"^nameserver (\S+)$", (self.home / "resolv.conf").read_text(), re.MULTILINE))
+
+    def default_router(self, family: str) -> str:
+        """Where its default route leads; empty without one. family: "ipv4" or "ipv6"."""
+        version = family.replace("ipv", "-")
+        routes = json.loads(self.namespace.ip("-j", version, "route", "show", "default", "dev", DEVICE))
+        return str(routes[0].get("gateway", "")) if routes else ""
 
     def wait_address(self, address: str, timeout: float = 30) -> float:
         """Wait until the guest has an address, usable; returns the seconds it took."""
@@ -113,23 +142,24 @@ class Guest:
         links: list[dict[str, Any]] = json.loads(self.namespace.ip("-j", "link", "show", "dev", DEVICE))
         return links[0]
 
-    def ping(self, address: str, *, count: int = 5, interval: float = 0.2, size: int = 56) -> PingResult:
-        """Ping and wait for the end."""
-        words = ["ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", "1", "-s", str(size), address]
-        return parse_ping(self.namespace.exec(*words, check=False, timeout=count * interval + 15))
+    def ping(self, address: str, *, count: int = 5, size: int = 56, patience: int = 5) -> PingResult:
+        """Send requests at once and wait for all replies, at most `patience` seconds after the last one."""
+        # ping waits for -W seconds before the first reply, and for an interval after one.
+        how = f"-n -q -c {count} -l {count} -i {patience} -W {patience} -s {size}"
+        words = ["ping", *how.split(), address]
+        return parse_ping(self.namespace.exec(*words, check=False, timeout=patience + 15))
 
     def wait_reachable(self, address: str, timeout: float = 20) -> None:
         """Ping until the first reply."""
         deadline = time.monotonic() + timeout
-        while self.ping(address, count=1).received == 0:
+        while self.ping(address, count=1, patience=1).received == 0:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} did not reach {address} within {timeout:.0f} s")
 
     def start_ping(self, address: str, *, rate: int) -> BackgroundPing:
         """Ping at a rate (packets/s) until told to stop."""
         argv = [*self.namespace.prefix(), "ping", "-n", "-D", "-O", "-i", str(1 / rate), "-W", "1", address]
-        output = self.directory / "guests" / f"{self.name}-ping-{time.monotonic_ns()}.txt"
-        output.parent.mkdir(parents=True, exist_ok=True)
+        output = self.home / f"ping-{time.monotonic_ns()}.txt"
         with output.open("wb") as file:
             popen = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return BackgroundPing(popen, output)
@@ -157,7 +187,12 @@ class Guest:
     def delete(self) -> None:
         if self.dhcp is not None:
             self.dhcp.stop()
-        self.namespace.delete()
+        # A client that had to be killed leaves its helpers behind.
+        remove([self.namespace])
+
+    def mac(self) -> str:
+        """Hardware address of its device."""
+        return str(self._link()["address"])
 
 
 def parse_ping(text: str) -> PingResult:
@@ -178,6 +213,8 @@ class BackgroundPing:
 
     def stop(self) -> PingResult:
         """Stop it after one more answer, if there is any, and return the totals up to the last answered request."""
+        if self._popen.poll() is not None:
+            return parse_ping(self._output.read_text())
         before = self.received()
         deadline = time.monotonic() + 2
         while self.received() == before and time.monotonic() < deadline:

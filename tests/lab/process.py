@@ -35,6 +35,7 @@ class Process:
         self._env = dict(env or {})
         self._notifies = notifies
         self._socket: socket.socket | None = None
+        self._ready = False
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,16 +67,31 @@ class Process:
         self._notify_path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self._notify_path))
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has said READY=1 since its last start."""
+        while self._hear(0.0):
+            pass
+        return self._ready
+
+    def _hear(self, seconds: float) -> bool:
+        """Take one notification; False if none comes within the time."""
+        if self._socket is None:
+            raise ProcessError(f"{self.name} does not notify")
+        readable, _, _ = select.select([self._socket], [], [], seconds)
+        if readable:
+            self._ready |= b"READY=1" in self._socket.recv(65536).split(b"\n")
+        return bool(readable)
 
     def wait_ready(self, timeout: float = 60) -> float:
         """Wait for READY=1 and return the seconds it took."""
-        if self._socket is None:
-            raise ProcessError(f"{self.name} does not notify")
         begin = time.monotonic()
         while (left := begin + timeout - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._socket], [], [], min(left, 0.2))
-            if readable and b"READY=1" in self._socket.recv(65536).split(b"\n"):
+            if self.ready:
                 return time.monotonic() - begin
+            self._hear(min(left, 0.2))
             if not self.running:
                 raise ProcessError(f"{self.name} ended with {self._returncode()}\n{self.log_tail()}")
         raise ProcessError(f"{self.name} was not ready after {timeout:.0f} s\n{self.log_tail()}")
@@ -87,14 +103,14 @@ class Process:
         """End it at once, without a chance to clean up."""
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
-            self._wait(10)
+            self.wait_ended()
 
     def stop(self, timeout: float = 15) -> int | None:
         """End it politely; kill it if it does not listen. Returns the exit code."""
         if self.running:
             os.kill(self.pid, signal.SIGTERM)
             try:
-                self._wait(timeout)
+                self.wait_ended(timeout)
             except subprocess.TimeoutExpired:
                 self.kill()
         if self._socket is not None:
@@ -102,7 +118,8 @@ class Process:
             self._socket = None
         return self._returncode()
 
-    def _wait(self, timeout: float) -> None:
+    def wait_ended(self, timeout: float = 10) -> None:
+        """Wait until it has ended by itself or by a signal. Raises subprocess.TimeoutExpired."""
         assert self._popen is not None
         self._popen.wait(timeout)
 

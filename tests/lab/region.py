@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+
 from tests.lab.cleanup import remove
 from tests.lab.guest import Guest, PingResult
-from tests.lab.machines import TENANT, MachineProvider, Placement
+from tests.lab.machines import APINET, TENANT, MachineProvider, Placement
 from tests.lab.namespace import Namespace
 from tests.lab.stack import Stack
 from tests.lab.topology import Hypervisor, Topology
@@ -36,10 +40,18 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30) ->
 class Region:
     """Everything of one lab. The prefix keeps several on one machine apart; guests: name → number of its hypervisor."""
 
-    def __init__(self, prefix: str, directory: Path, *, guests: Mapping[str, int], hypervisors: int = 2) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        directory: Path,
+        *,
+        guests: Mapping[str, int],
+        hypervisors: int = 2,
+        daemon_options: Sequence[str] = (),
+    ) -> None:
         self.topology = Topology(prefix, hypervisors)
         self._remove_leftovers(guests)
-        self.stack = Stack(self.topology, directory)
+        self.stack = Stack(self.topology, directory, daemon_options)
         self.provider = MachineProvider(self.stack)
         self.directory = directory
         self.guests = {name: self.guest(name) for name in guests}
@@ -72,6 +84,10 @@ class Region:
         """From nothing to guests with addresses."""
         self.build()
         self.stack.start()
+        self.populate()
+
+    def populate(self) -> None:
+        """Declare the examples, place the guests and let them boot; returns when they have their addresses."""
         for manifest in sorted(EXAMPLES.glob("*.yaml")):
             self.stack.ironctl("apply", "-f", str(manifest))
         for name in ("blue", "red"):
@@ -86,8 +102,25 @@ class Region:
         for name in self.guests:
             self.wait_addresses(name)
 
-    def _place(self, name: str) -> Placement:
-        return self.provider.place(self.guests[name], self.hypervisor(name))
+    @contextlib.contextmanager
+    def visitor(self, name: str, number: int, addresses: Sequence[str]) -> Iterator[Placement]:
+        """One more guest of network blue on hypervisor `number` while the block runs, plugged in, not configured."""
+        self.stack.ironctl("apply", "-f", "-", text_in=json.dumps(_interface(name, addresses)))
+        self._numbers[name] = number
+        guest = self.guests[name] = self.guest(name)
+        try:
+            guest.create()
+            place = self.places[name] = self.provider.place(guest, self.hypervisor(name), timeout=60)
+            try:
+                yield place
+            finally:
+                guest.unplug(self.hypervisor(name).namespace, place.device)
+        finally:
+            self.guests.pop(name).delete()
+            self.places.pop(name, None)
+            for kind, namespace in (("core.apinet", APINET), ("networking", TENANT)):
+                resource = f"networkinterfaces.{kind}.ironcore.dev"
+                self.stack.ironctl("delete", "--ignore-not-found", resource, f"{name}-eth0", "-n", namespace)
 
     def wait_addresses(self, name: str) -> None:
         """Wait until a guest has both its addresses."""
@@ -131,18 +164,39 @@ class Region:
         """What every engine has been told, as it tells itself."""
         return {h.name: self.stack.programmed(h) for h in self.topology.hypervisors}
 
+    def _told(self) -> Programmed:
+        """The same, empty while an engine is away or was not yet met by its daemon."""
+        try:
+            return self.programmed()
+        except grpc.RpcError:
+            return {}
+
     def wait_programmed(self, expected: Programmed, timeout: float = 30) -> None:
         """Wait until the engines have exactly this."""
         deadline = time.monotonic() + timeout
-        while (found := self.programmed()) != expected:
+        while (found := self._told()) != expected:
             assert time.monotonic() < deadline, "\n".join(["programmed state differs:", *_differences(expected, found)])
             time.sleep(0.2)
+
+
+def _interface(name: str, addresses: Sequence[str]) -> dict[str, object]:
+    return {
+        "apiVersion": "networking.ironcore.dev/v1alpha1",
+        "kind": "NetworkInterface",
+        "metadata": {"name": f"{name}-eth0", "namespace": TENANT},
+        "spec": {
+            "networkRef": {"name": "blue"},
+            "ipFamilies": ["IPv4", "IPv6"],
+            "ips": [{"value": address} for address in addresses],
+        },
+    }
 
 
 def _differences(expected: Programmed, found: Programmed) -> list[str]:
     lines = []
     for host, kinds in expected.items():
         for kind, objects in kinds.items():
-            lines += [f"{host}: {kind} lacks {item}" for item in objects if item not in found[host][kind]]
-            lines += [f"{host}: {kind} has too much: {item}" for item in found[host][kind] if item not in objects]
+            there = found.get(host, {}).get(kind, [])
+            lines += [f"{host}: {kind} lacks {item}" for item in objects if item not in there]
+            lines += [f"{host}: {kind} has too much: {item}" for item in there if item not in objects]
     return lines

@@ -94,6 +94,8 @@ class EtcdMember:
         """The process stops in its tracks; its sockets stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # It may go on for a moment, and answer.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         assert self._process is not None

@@ -18,7 +18,7 @@ from metalbond import codec
 from metalbond.client import MetalbondClient
 from metalbond.codec import Frame, Hello, MessageType
 from metalbond.server import MetalbondServer, ServerConfig
-from metalbond.types import Destination, NextHop, Route
+from metalbond.types import Destination, HopType, NextHop, Route
 
 WAIT = 15.0
 
@@ -28,6 +28,14 @@ async def eventually(condition: Callable[[], object], seconds: float = WAIT) -> 
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 # of another process, or not announced
             await asyncio.sleep(0.01)
+
+
+def visible_routes(own: set[Route], vnis: set[int], others: set[Route]) -> set[Route]:
+    """What a client's backend must have: its own announcements, its subscriptions, the announcements of all others."""
+    rivals = {(vni, destination) for vni, destination, hop in own if hop.type == HopType.STANDARD}
+    visible = {route for route in own if route.hop.type == HopType.LOADBALANCER_TARGET}
+    visible |= {route for route in others - own if route.hop.type != HopType.STANDARD or route[:2] not in rivals}
+    return {route for route in visible if route.vni in vnis}
 
 
 class RecordingBackend:
@@ -112,6 +120,14 @@ class RawPeer:
         await asyncio.get_running_loop().sock_connect(sock, (host.strip("[]"), int(port)))
         return cls(sock)
 
+    @classmethod
+    async def connect_ipv4(cls, address: str) -> RawPeer:
+        host, _, port = address.rpartition(":")
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        return cls(sock)
+
     async def send(self, *frames: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, b"".join(frames))
 
@@ -194,9 +210,9 @@ class RawServer:
 class Process:
     """The program `metalbond` as a child process whose log is read line by line."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "metalbond.main", *arguments],
+            [*prefix, sys.executable, "-m", "metalbond.main", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
@@ -228,6 +244,11 @@ class Process:
             raise TimeoutError(f"no {event!r} {fields} in the log:\n{self.text}") from None
         return found[0]
 
+    async def stop_code(self) -> int:
+        """Its exit code when it ends by itself. Raises TimeoutError."""
+        await eventually(lambda: self._process.poll() is not None, 60)
+        return await self.stop()
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to this process; its exit code."""
         if self._process.poll() is None:
@@ -245,8 +266,11 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def process(*arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[Process]:
-    child = Process(*arguments, environment=environment)
+async def process(
+    *arguments: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+) -> AsyncIterator[Process]:
+    """`prefix`: words of a command that runs the program."""
+    child = Process(*arguments, environment=environment, prefix=prefix)
     try:
         yield child
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,7 +39,8 @@ class ServerProcess:
             )
         try:
             async with asyncio.timeout(TIMEOUT):
-                while b" ready " not in self.log.read_bytes()[begin:]:
+                # As text and as JSON.
+                while not re.search(rb'[ "]ready[ "]', self.log.read_bytes()[begin:]):
                     if self._process.returncode is not None:
                         raise AssertionError(f"the server ended:\n{self.log.read_text()}")
                     await asyncio.sleep(0.02)

@@ -28,12 +28,13 @@ enum class PollMode : uint8_t { kAdaptive, kBusy };
 // Seconds without a packet in either direction until a flow is forgotten.
 struct FlowTimeouts {
   uint32_t tcp_established = 86400;
-  uint32_t tcp_transitory = 30;  // opening, closing, closed
+  uint32_t tcp_forwarded = 3600;  // established as far as one direction shows: to another host's target or ports
+  uint32_t tcp_transitory = 30;   // opening, closing, closed
   uint32_t udp = 30;
   uint32_t icmp = 30;
   uint32_t other = 30;
 
-  static FlowTimeouts all_idle(uint32_t seconds) { return {86400, seconds, seconds, seconds, seconds}; }
+  static FlowTimeouts all_idle(uint32_t seconds) { return {86400, 3600, seconds, seconds, seconds, seconds}; }
   bool operator==(const FlowTimeouts&) const = default;
 };
 

@@ -11,21 +11,26 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apimachinery.etcd.election import Election, Leadership
-from apimachinery.store import CompareFailed, Store, Txn
+from apimachinery.store import CompareFailed, LeaseNotFound, Store, Txn
 from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 
 TTL = 2
+# No test takes so long.
+LONG_TTL = 3600
 # A candidate in a process of its own, which a test can stop and kill. It writes once per line of its input, without
-# asking itself whether it still leads.
+# asking itself whether it still leads. One from elsewhere cannot be proven dead here.
 CANDIDATE = """
 import asyncio, sys
 from apimachinery.etcd.client import EtcdClient
 from apimachinery.etcd.election import Election
+from apimachinery.etcd.holder import ProcessId
 from apimachinery.logs import configure_logging
 from apimachinery.store import CompareFailed, Store, Txn
 
 async def main():
     configure_logging("warning")
+    if sys.argv[3] == "elsewhere":
+        ProcessId.own = lambda: None
     async with EtcdClient([sys.argv[1]]) as client, Store(client) as store:
         async with Election(store, "test", "other", ttl=int(sys.argv[2])).leadership() as leadership:
             print("leads", flush=True)
@@ -53,14 +58,17 @@ async def store(cluster: EtcdCluster) -> AsyncIterator[Store]:
 
 
 @contextlib.asynccontextmanager
-async def other_candidate(cluster: EtcdCluster) -> AsyncIterator[asyncio.subprocess.Process]:
+async def other_candidate(
+    cluster: EtcdCluster, ttl: int = TTL, where: str = "here"
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Another process that leads."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         CANDIDATE,
         cluster.endpoints[0],
-        str(TTL),
+        str(ttl),
+        where,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -114,12 +122,60 @@ class HolderOf:
         self.names.append(await self._election.holder())
 
 
-async def test_a_killed_leader_is_followed_when_its_lease_ends(cluster: EtcdCluster, store: Store) -> None:
-    async with other_candidate(cluster) as other:
+async def test_a_killed_leader_elsewhere_is_followed_when_its_lease_ends(cluster: EtcdCluster, store: Store) -> None:
+    async with other_candidate(cluster, where="elsewhere") as other:
         election = Election(store, "test", "here", ttl=TTL)
         other.kill()
         async with asyncio.timeout(TTL + 10), election.leadership():
             assert await election.holder() == "here"
+
+
+async def test_a_killed_leader_here_is_followed_at_once(cluster: EtcdCluster, store: Store) -> None:
+    async with other_candidate(cluster, LONG_TTL) as other:
+        election = Election(store, "test", "here", ttl=60)
+        former = await store.get("/elections/test")
+        assert former is not None
+        assert await election.holder() == "other"
+        other.kill()
+        async with asyncio.timeout(20), election.leadership() as leadership:
+            assert await election.holder() == "here"
+            # What the dead one may still have under way fails.
+            with pytest.raises(CompareFailed):
+                await store.commit(Txn().require_created("/elections/test", former.create_revision).put("/test/x", b""))
+            await store.commit(leadership.guard(Txn().put("/test/x", b"")))
+        with pytest.raises(LeaseNotFound):
+            await store.renew_lease(former.lease)
+
+
+async def test_who_waits_for_a_leader_here_sees_it_die(cluster: EtcdCluster, store: Store) -> None:
+    async with other_candidate(cluster, LONG_TTL) as other, asyncio.timeout(30):
+        leading = 0
+        ran: list[str] = []
+
+        async def body(leadership: Leadership) -> None:
+            nonlocal leading
+            leading += 1
+            assert leading == 1
+            ran.append(leadership.identity)
+            await store.commit(leadership.guard(Txn().put("/test/leader", leadership.identity.encode())))
+            leading -= 1
+
+        waiting = [asyncio.create_task(Election(store, "test", f"w{i}", ttl=60).run(body)) for i in range(3)]
+        assert await write_by(other) == "written"
+        assert not any(task.done() for task in waiting)
+        other.kill()
+        await asyncio.gather(*waiting)
+        assert sorted(ran) == ["w0", "w1", "w2"]
+
+
+async def test_a_proof_against_a_former_leader_is_no_proof_against_the_next(store: Store) -> None:
+    async with Election(store, "test", "former", ttl=60).leadership() as former:
+        held = await store.get(former.key)
+        assert held is not None
+    async with Election(store, "test", "next", ttl=60).leadership() as following:
+        await Election(store, "test", "late", ttl=60)._depose(held, "it was long ago")
+        await store.commit(following.guard(Txn().put("/test/x", b"")))
+        assert following.certain
 
 
 async def test_a_paused_leader_that_wakes_up_writes_nothing(cluster: EtcdCluster, store: Store) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from apimachinery import metrics
 from apimachinery.etcd.client import EtcdClient
 from apimachinery.store import (
     OutcomeUnknown,
@@ -35,6 +36,24 @@ async def store(cluster: EtcdCluster) -> AsyncIterator[Store]:
 # Commits without an answer
 
 
+class Counter:
+    """In place of a counter: its counts by outcome."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def add(self, amount: int, attributes: dict[str, str]) -> None:
+        outcome = attributes["outcome"]
+        self.counts[outcome] = self.counts.get(outcome, 0) + amount
+
+
+@pytest.fixture
+def lost_answers(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    counter = Counter()
+    monkeypatch.setattr(metrics, "STORE_LOST_ANSWERS", counter)
+    return counter
+
+
 @contextlib.asynccontextmanager
 async def two_ways(cluster: EtcdCluster, attempt_timeout: float = 0.5) -> AsyncIterator[tuple[StreamProxy, Store]]:
     """A store with two ways to one etcd: first through a proxy, then directly."""
@@ -47,7 +66,9 @@ async def two_ways(cluster: EtcdCluster, attempt_timeout: float = 0.5) -> AsyncI
         yield proxy, store
 
 
-async def test_a_commit_whose_answer_was_lost_is_recognized(cluster: EtcdCluster, store: Store) -> None:
+async def test_a_commit_whose_answer_was_lost_is_recognized(
+    cluster: EtcdCluster, store: Store, lost_answers: Counter
+) -> None:
     async with two_ways(cluster) as (proxy, harmed):
         warm = await put(harmed, "/warm")
         proxy.lose_answers()
@@ -58,16 +79,18 @@ async def test_a_commit_whose_answer_was_lost_is_recognized(cluster: EtcdCluster
             (change,) = await next_changes(items, 1)
         await store.commit(Txn().require_revision("/a", change.item.mod_revision).delete("/a"))
         assert await committing == change.item.mod_revision
+    assert lost_answers.counts == {"committed": 1}
     assert await store.get("/a") is None
 
 
 async def test_a_commit_that_never_arrived_is_sent_again_and_its_ghost_is_harmless(
-    cluster: EtcdCluster, store: Store
+    cluster: EtcdCluster, store: Store, lost_answers: Counter
 ) -> None:
     async with two_ways(cluster) as (proxy, harmed):
         await put(harmed, "/warm")
         proxy.hold_requests()
         revision = await harmed.commit(Txn().put("/a", b"1"))
+        assert lost_answers.counts == {"absent": 1}
         value = await store.get("/a")
         assert value is not None
         assert (value.mod_revision, value.create_revision) == (revision, revision)
@@ -96,13 +119,14 @@ async def test_many_unanswered_commits_happen_once_each(cluster: EtcdCluster, st
         assert [by_key[f"/n/{number}"] for number in range(50)] == revisions
 
 
-async def test_an_outcome_that_cannot_be_known_is_called_so(cluster: EtcdCluster) -> None:
+async def test_an_outcome_that_cannot_be_known_is_called_so(cluster: EtcdCluster, lost_answers: Counter) -> None:
     (member,) = cluster.members
     async with etcd_store(cluster, timeout=1.0, attempt_timeout=0.5) as store:
         await put(store, "/warm")
         member.pause()
         with pytest.raises(OutcomeUnknown):
             await store.commit(Txn().put("/a", b"1"))
+        assert lost_answers.counts == {"unknown": 1}
         member.resume()
 
 

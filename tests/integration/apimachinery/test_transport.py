@@ -6,7 +6,9 @@ import asyncio
 import time
 from pathlib import Path
 
+import grpc
 import pytest
+from ironcore.meta.v1 import meta_pb2
 from ironcore.networking.v1 import network_pb2
 
 from apimachinery.client import Client
@@ -17,7 +19,8 @@ from apimachinery.informer import Informer
 from apimachinery.resource import ApiGroup, ResourceKind
 from apimachinery.server_app import ApiServer
 from apimachinery.store import Store
-from apimachinery.transport import PING_SECONDS, PING_TIMEOUT_SECONDS
+from apimachinery.transport import PING_SECONDS, PING_TIMEOUT_SECONDS, client_options
+from apimachinery.watch_stream import WatchTiming
 from tests.support.api import TIMEOUT
 from tests.support.etcd import etcd_cluster, etcd_store
 from tests.support.silent_peer import silent_client, silent_server
@@ -75,3 +78,30 @@ async def test_a_server_that_comes_late_is_met_within_seconds(tmp_path: Path, aw
                 assert time.monotonic() - begin < 3.0
             finally:
                 await api.stop(grace=0)
+
+
+async def test_a_silent_watch_is_not_ended_for_its_pings(tmp_path: Path) -> None:
+    """Pings somewhat slower than the fastest that a server tolerates. gRPC forgives two that come too soon."""
+    address = Endpoint(path=str(tmp_path / "s"))
+    every, count = 5.5, 4
+    options = [
+        *((name, value) for name, value in client_options() if name != "grpc.keepalive_time_ms"),
+        ("grpc.keepalive_time_ms", int(every * 1000)),
+    ]
+    async with etcd_cluster() as cluster, etcd_store(cluster) as store:
+        api = ApiServer(store, [GROUP], timing=WatchTiming(bookmark=600))
+        await api.start([address])
+        try:
+            await asyncio.wait_for(api.wait_synced(), TIMEOUT)
+            async with grpc.aio.insecure_channel(str(address), options=options) as channel:
+                watch = channel.unary_stream(
+                    "/ironcore.networking.v1.NetworkService/Watch",
+                    request_serializer=meta_pb2.WatchRequest.SerializeToString,
+                    response_deserializer=network_pb2.NetworkWatchResponse.FromString,
+                )
+                stream = watch(meta_pb2.WatchRequest())
+                assert (await stream.read()).mark.type == meta_pb2.MARK_TYPE_SYNCED
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(stream.read(), every * count + 1)
+        finally:
+            await api.stop(grace=0)

@@ -21,6 +21,8 @@ from ironcore.meta.v1 import meta_pb2, types_pb2
 from apimachinery.client import Client
 from apimachinery.conditions import is_true
 from apimachinery.errors import ApiError, Unavailable
+from apimachinery.etcd.client import EtcdClient
+from apimachinery.store import LeaseNotFound, Store
 from ironcore_net_server.main import main
 from tests.support.etcd import EtcdCluster, etcd_cluster, etcd_store
 
@@ -112,6 +114,29 @@ async def health(client: Client, service: str = "") -> int:
     return int(response.status)
 
 
+async def keep_alive(store: Store, lease: int) -> None:
+    """Renews a lease until somebody revokes it: it never ends by itself."""
+    with contextlib.suppress(LeaseNotFound):
+        while True:
+            assert await store.renew_lease(lease) > 5
+            await asyncio.sleep(0.1)
+
+
+async def see_ready(client: Client, name: str) -> None:
+    """A new node beats; returns when a controller has called it ready."""
+    assert await health(client) == health_pb2.HealthCheckResponse.SERVING
+    nodes = client.kind(node_pb2.Node)
+    await nodes.create(node_pb2.Node(metadata=meta_pb2.ObjectMeta(name=name)))
+    beat = meta_pb2.HeartbeatRequest(name=name, ttl_seconds=60)
+    await nodes.invoke("Heartbeat", beat, meta_pb2.HeartbeatResponse)
+    async with asyncio.timeout(TIMEOUT), contextlib.aclosing(nodes.watch()) as responses:
+        async for response in responses:
+            found: list[node_pb2.Node] = [event.object for event in response.events]  # type: ignore[attr-defined]
+            if any(node.metadata.name == name and is_true(node.status.conditions, "Ready") for node in found):
+                return
+    raise AssertionError("the watch ended")
+
+
 async def test_killed_and_started_again_it_knows_everything(tmp_path: Path) -> None:
     server = Server(tmp_path, "--data-dir", str(tmp_path / "d"), "--min-vni", "300")
     async with running(server), Client(server.address, timeout=TIMEOUT) as client:
@@ -170,15 +195,46 @@ async def test_the_second_server_takes_over(tmp_path: Path, cluster: EtcdCluster
             assert await at_two.kind(network_pb2.Network).get("", "n") == made
 
             assert await one.end(signal.SIGTERM) == 0
-            nodes = at_two.kind(node_pb2.Node)
-            await nodes.create(node_pb2.Node(metadata=meta_pb2.ObjectMeta(name="p1.h1")))
-            beat = meta_pb2.HeartbeatRequest(name="p1.h1", ttl_seconds=60)
-            await nodes.invoke("Heartbeat", beat, meta_pb2.HeartbeatResponse)
-            async with asyncio.timeout(TIMEOUT), contextlib.aclosing(nodes.watch()) as responses:
-                async for response in responses:
-                    found: list[node_pb2.Node] = [event.object for event in response.events]  # type: ignore[attr-defined]
-                    if any(is_true(node.status.conditions, "Ready") for node in found):
-                        break
+            await see_ready(at_two, "p1.h1")
+
+
+@pytest.mark.parametrize(
+    ("private", "proof"),
+    [(True, "its lock of the store's directory is free"), (False, "its process has ended")],
+    ids=["private", "cluster"],
+)
+async def test_controllers_go_on_before_the_lease_of_their_killed_process_ends(
+    tmp_path: Path, cluster: EtcdCluster, private: bool, proof: str
+) -> None:
+    if private:
+        endpoints = [f"unix://{tmp_path / 'd/etcd/client:0'}"]
+        server = Server(tmp_path, "--data-dir", str(tmp_path / "d"))
+    else:
+        endpoints = cluster.endpoints
+        server = Server(tmp_path, "--etcd-endpoints", ",".join(endpoints))
+    key = "/elections/controllers.nodes"
+    async with (
+        running(server),
+        Client(server.address, timeout=TIMEOUT) as client,
+        EtcdClient(endpoints, timeout=TIMEOUT) as etcd,
+        Store(etcd) as store,
+    ):
+        await server.ready()
+        await see_ready(client, "p1.before")
+        former = await store.get(key)
+        assert former is not None
+        await server.end(signal.SIGKILL)
+        await server.start()
+        kept = asyncio.create_task(keep_alive(store, former.lease))
+        await server.ready()
+        await see_ready(client, "p1.after")
+        present = await store.get(key)
+        assert present is not None
+        assert present.create_revision > former.create_revision
+        # Only the new leader can have ended the lease.
+        await asyncio.wait_for(kept, TIMEOUT)
+        assert server.log.count("former leader is dead") == 2, server.log
+        assert server.log.count(proof) == 2
 
 
 async def test_a_kill_in_the_middle_of_writes_leaves_no_half_of_one(tmp_path: Path, cluster: EtcdCluster) -> None:

@@ -211,5 +211,5 @@ async def test_watch_goes_on_over_a_killed_server(shell: Shell) -> None:
     finally:
         watching.terminate()
         _, err = await watching.communicate()
-    assert err.count(b"watch of networks.networking lost") == 1
+    assert err.count(b"API server lost") == 1
     assert b"Traceback" not in err

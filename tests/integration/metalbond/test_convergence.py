@@ -8,13 +8,12 @@ import pytest
 
 from metalbond.client import MetalbondClient
 from metalbond.server import MetalbondServer
-from metalbond.types import Destination, HopType, NextHop
-from tests.support.metalbond import RecordingBackend, eventually, running_client
+from metalbond.types import Destination, HopType, NextHop, Route
+from tests.support.metalbond import RecordingBackend, eventually, running_client, visible_routes
 
 VNIS = range(3)
 DESTINATIONS = [Destination.parse("10.0.0.0/8"), Destination.parse("::/0")]
 TYPES = [HopType.STANDARD, HopType.NAT, HopType.LOADBALANCER_TARGET]
-Announcement = tuple[int, Destination, NextHop]
 
 
 class Node:
@@ -25,12 +24,12 @@ class Node:
         self.client = client
         self.backend = backend
         self.vnis: set[int] = set()
-        self.own: set[Announcement] = set()
+        self.own: set[Route] = set()
 
     def change(self, generator: random.Random) -> None:
         vni = generator.choice(VNIS)
         hop = NextHop.to(generator.choice(self.targets), generator.choice(TYPES))
-        route = (vni, generator.choice(DESTINATIONS), hop)
+        route = Route(vni, generator.choice(DESTINATIONS), hop)
         match generator.randrange(6):
             case 0:
                 assert self.client.subscribe(vni) == (vni not in self.vnis)
@@ -45,13 +44,8 @@ class Node:
                 assert self.client.withdraw(*route) == (route in self.own)
                 self.own.discard(route)
 
-    def expected(self, others: list["Node"]) -> set[Announcement]:
-        rivals = {(vni, destination) for vni, destination, hop in self.own if hop.type == HopType.STANDARD}
-        visible = {route for route in self.own if route[2].type == HopType.LOADBALANCER_TARGET}
-        for route in set().union(*(node.own for node in others)) - self.own:
-            if route[2].type != HopType.STANDARD or route[:2] not in rivals:
-                visible.add(route)
-        return {route for route in visible if route[0] in self.vnis}
+    def expected(self, others: list["Node"]) -> set[Route]:
+        return visible_routes(self.own, self.vnis, set().union(*(node.own for node in others)))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -85,9 +79,9 @@ async def test_everything_converges(seed: int) -> None:
         for node in nodes:
             others = [other for other in nodes if other is not node]
             try:
-                await eventually(lambda: {tuple(r) for r in node.backend.routes} == node.expected(others), 30)  # noqa: B023
+                await eventually(lambda: node.backend.routes == node.expected(others), 30)  # noqa: B023
             except TimeoutError:
-                have, want = {tuple(r) for r in node.backend.routes}, node.expected(others)
+                have, want = node.backend.routes, node.expected(others)
                 pytest.fail(f"node {nodes.index(node)}: missing {want - have}, too much {have - want}")
         for server in servers:
             await server.close()

@@ -63,7 +63,7 @@ async def test_dumps_are_metered_and_no_frame_is_cut() -> None:
     pace = Pace(rate=60_000, burst=20_000)
     async with running_server(ServerConfig(original_pace=pace)) as server, running_client(server.addresses) as (a, _):
         a.set_announcements(100, {route[1:] for route in routes})
-        await eventually(lambda: len(server.distributor.table) == len(routes))
+        await eventually(lambda: len(server.distributor) == len(routes))
         peer = await RawPeer.connect(server.addresses[0])
         await peer.establish()
         clock = asyncio.get_running_loop().time
@@ -86,7 +86,7 @@ async def test_no_frame_is_cut_under_congestion() -> None:
     routes = many(4000)
     async with running_server(ServerConfig(original_pace=pace)) as server, running_client(server.addresses) as (a, _):
         a.set_announcements(100, {route[1:] for route in routes})
-        await eventually(lambda: len(server.distributor.table) == len(routes))
+        await eventually(lambda: len(server.distributor) == len(routes))
         peer = await RawPeer.connect(server.addresses[0], receive_buffer=8192, segment=600)
         await peer.establish()
         await peer.send(codec.encode_subscription(100, True))
@@ -103,7 +103,7 @@ async def test_a_keepalive_is_answered_while_a_dump_waits() -> None:
     pace = Pace(rate=1000, burst=2000)
     async with running_server(ServerConfig(original_pace=pace)) as server, running_client(server.addresses) as (a, _):
         a.set_announcements(100, {route[1:] for route in many(3000)})
-        await eventually(lambda: len(server.distributor.table) == 3000)
+        await eventually(lambda: len(server.distributor) == 3000)
         peer = await RawPeer.connect(server.addresses[0])
         await peer.establish()
         await peer.send(codec.encode_subscription(100, True))

@@ -57,4 +57,4 @@ def test_processes_are_found_by_their_data_directory(tmp_path: Path) -> None:
 
 
 def test_no_flag_comes_from_the_environment() -> None:
-    assert clean_environment({"ETCD_NAME": "x", "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert clean_environment({"ETCD_NAME": "x", "NOTIFY_SOCKET": "/n", "PATH": "/bin"}) == {"PATH": "/bin"}

@@ -95,6 +95,43 @@ def test_an_outage_is_told_once_and_its_end_once() -> None:
     assert not outage.active
 
 
+def test_a_dependency_is_back_when_all_its_parts_are() -> None:
+    out = io.StringIO()
+    configure_logging("info", "json", stream=out)
+    now = [100.0]
+    outage = Outage("etcd", clock=lambda: now[0])
+    first, second, ended = outage.part("watch a"), outage.part("watch b"), outage.part("watch c")
+
+    def events() -> list[str]:
+        return [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+
+    first.recovered()
+    first.lost("closed")
+    second.lost("closed")
+    ended.lost("closed")
+    outage.lost("refused")
+    assert events() == ["etcd lost, retrying"]
+    # A call that succeeds says nothing about the watches.
+    outage.recovered()
+    now[0] += 3
+    first.recovered()
+    assert (first.active, second.active, outage.active) == (False, True, True)
+    ended.close()
+    assert events() == ["etcd lost, retrying"]
+    second.recovered()
+    assert events() == ["etcd lost, retrying", "etcd is back"]
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (lines[0]["error"], lines[0]["part"]) == ("closed", "watch a")
+    assert (lines[1]["after_seconds"], lines[1]["failures"]) == (3.0, 4)
+
+    # The end of the last part that is lost proves nothing; the next success does.
+    first.lost("closed")
+    first.close()
+    assert outage.active
+    outage.recovered()
+    assert events() == ["etcd lost, retrying", "etcd is back"] * 2
+
+
 def test_the_limiter_lets_a_burst_through_and_counts_the_rest() -> None:
     now = [0.0]
     limiter = LogLimiter(burst=3, per_second=1.0, clock=lambda: now[0])

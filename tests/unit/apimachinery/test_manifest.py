@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -154,6 +156,8 @@ def test_several_objects_as_json_are_a_list() -> None:
     assert parse(to_json([one, two]), SCHEME) == [one, two]
     assert parse(to_yaml([one, two]), SCHEME) == [one, two]
     assert parse(to_json([]), SCHEME) == []
+    assert json.loads(to_json([one], as_list=True))["kind"] == "List"
+    assert parse(to_json([one], as_list=True), SCHEME) == [one]
 
 
 def test_enum_aliases_and_numbers_of_the_reference() -> None:

@@ -14,11 +14,12 @@ from ironcore.apinet.v1 import network_interface_pb2
 from ironcore.meta.v1 import meta_pb2
 
 from apimachinery.errors import InvalidArgument, Unavailable
+from apimachinery.logs import Outage
 from apimachinery.scheme import kind_info, metadata_of
 from apimachinery.store import Change, Compacted, Page, Progress, StoredValue, WatchBatch
 from apimachinery.watch_cache import CacheLimits, WatchCache
 from apimachinery.watch_filter import CachedObject, Filter, make_filter
-from apimachinery.watch_queue import CHUNK_BYTES, Chunk, Subscriber, chunks
+from apimachinery.watch_queue import CHUNK_BYTES, Chunk, ResetReason, Subscriber, chunks
 from apimachinery.watch_stream import WatchTiming, watch_responses
 
 NIC = kind_info(network_interface_pb2.NetworkInterface)
@@ -30,6 +31,8 @@ class MemoryStore:
     """What the cache needs of a store, in memory."""
 
     def __init__(self) -> None:
+        self.outage = Outage("store")
+        self.known_revision = 0
         self.revision = 1
         self.state: dict[str, StoredValue] = {}
         self._items: asyncio.Queue[Any] = asyncio.Queue()
@@ -286,9 +289,11 @@ async def test_selector_transitions() -> None:
 
 async def test_a_watch_never_outlives_its_reader() -> None:
     store = MemoryStore()
-    async with running(store):
+    async with running(store) as cache:
+        subscriber, _ = cache.subscribe(EVERYTHING)
         store.compact()
         await store.listed()
+    assert (subscriber.lost, subscriber.reason) == (True, ResetReason.RELOADED)
     assert store.watches_at_listing == [0, 0]
     assert not store.watches
 

@@ -14,6 +14,7 @@ SOURCES = ("apimachinery", "ironcore_net_server", "metalnet_daemon", "metalbond"
 FOREIGN_FLAGS = {
     *(
         "--auto-compaction-retention",
+        "--experimental-watch-progress-notify-interval",
         "--max-txn-ops",
         "--data-dir",
         "--name",
@@ -54,7 +55,7 @@ def test_flags_exist(document: Path) -> None:
 
 def test_metrics_exist() -> None:
     text = sources()
-    named = set(re.findall(r"`((?:ironcore|metalnet|dpservice|metalbond)_[a-z_]+)`", operations()))
+    named = set(re.findall(r"`((?:ironcore|metalnet|dpservice|metalbond)_[a-z_]+)(?:\{[a-z,]+\})?`", operations()))
     assert len(named) > 20
     suffixes = re.compile(r"(_total|_seconds|_bucket|_count|_sum)$")
     parts = {
@@ -73,6 +74,17 @@ def test_metrics_exist() -> None:
         and f'"{suffixes.sub("", name)}"' not in text
     ]
     assert not missing
+
+
+def test_every_metric_of_the_daemons_is_explained() -> None:
+    text = "".join((ROOT / room / "metrics.py").read_text() for room in ("apimachinery", "metalnet_daemon"))
+    made = re.findall(r'(create_\w+|Observed\w+)\(\s*"([\w.]+)"(, unit="s")?', text)
+    assert len(made) > 25
+    suffix = {"create_counter": "_total", "ObservedCounter": "_total", "create_histogram": "_seconds"}
+    names = [name.replace(".", "_") + suffix.get(kind, "") for kind, name, _ in made]
+    assert all(unit for kind, _, unit in made if kind == "create_histogram")
+    explained = set(re.findall(r"`(\w+)(?:\{[\w,]+\})?`", operations()))
+    assert [name for name in names if name not in explained] == []
 
 
 def test_every_drop_reason_is_explained() -> None:

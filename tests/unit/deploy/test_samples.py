@@ -19,6 +19,7 @@ import metalbond.main
 import metalnet_daemon.main
 import metalnet_daemon.metalnetlet.main
 from dpservice import options as dpservice_options
+from metalbond.inspection.show import DEFAULT_INSPECT
 from tests.support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,14 +138,20 @@ def test_sample_of_the_route_server(installed: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     seen: dict[str, Any] = {}
 
-    async def serve(listen: list[str], config: Any, metrics: str | None) -> None:
-        seen.update(listen=listen, config=config, metrics=metrics)
+    async def serve(instance: Any, listen: list[str], security: Any, opening: Any) -> None:
+        seen.update(listen=listen, config=instance.config)
 
+    def opened(windows: Any, *_: Any) -> None:
+        seen.update(windows=windows)
+
+    monkeypatch.setattr(metalbond.main, "opened", opened)
     monkeypatch.setattr(metalbond.main, "_serve", serve)
     monkeypatch.setattr(metalbond.main, "_configure_logs", lambda verbose: None)
     metalbond.main.main.main(["server"], standalone_mode=False)
     assert seen["listen"] == ["[2001:db8::21]:4711"] and seen["config"].max_hold == 300
-    assert seen["metrics"] == "127.0.0.1:9094"
+    windows = seen["windows"]
+    assert windows.metrics == "127.0.0.1:9094" and windows.http == "[::1]:4712"
+    assert windows.inspect == DEFAULT_INSPECT and not windows.insecure
 
 
 def test_every_metrics_page_has_its_own_port(installed: Path) -> None:
