@@ -126,7 +126,12 @@ Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst&
   }
   if (stale) {
     stats_.flows_redecided.increment();
-    if (resolve_again(*stale, key, resolution)) return resolution;
+    if (resolve_again(*stale, key, resolution)) {
+      const ParsedPacket& packet = burst.packet[at];
+      if (resolution.entry && packet.kind != PacketKind::kIcmpError)
+        note_use(*resolution.entry, burst.frame[at], packet);
+      return resolution;
+    }
   }
   TakePorts ports(shared_.nat_ports);
   const Decision decision = decide(key, from, nullptr, ports);
@@ -170,13 +175,13 @@ bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& res
   }
   const auto [renewed, reply] = connections_.update(*original, decision, tick_);
   if (!renewed) ports.give_back();
-  const FlowEntry* mine = is_reply ? reply : renewed;
+  resolution.entry = is_reply ? reply : renewed;
   if (!is_reply) {
     resolution.content = decision.forward.content;
     return true;
   }
-  if (!mine || !same_flow(mine->key, key)) return false;
-  resolution.content = content_of(*mine);
+  if (!reply || !same_flow(reply->key, key)) return false;
+  resolution.content = content_of(*reply);
   return true;
 }
 
