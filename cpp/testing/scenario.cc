@@ -50,7 +50,7 @@ EngineOptions Scenario::options(uint8_t choice) {
   options.dhcp_dns = {ip4("8.8.8.8")};
   options.dhcpv6_dns = {ip6("2001:db8:53::53")};
   // Aging follows the test's clock only: no timeout is near what time passes while it runs.
-  options.flow_timeouts = {2000, 1000, 1000, 1000, 1000};
+  options.flow_timeouts = {2000, 2000, 1000, 1000, 1000, 1000};
   options.flow_table_size = 4096;
   options.mbufs = 1023;
   options.max_vnis = 8;
