@@ -2,7 +2,10 @@
 // devices. What the generator and the devices cost is measured with a loop that only receives and transmits, and
 // reported beside it.
 //
-//   dataplane_bench [--json] [--runs N] [--packets N]
+//   dataplane_bench [--json] [--runs N] [--packets N] [--case NAME]
+//
+// vf2pf, pf2vf and vf2vf forward only; nat, vip, lb (32 targets elsewhere) and rules (10 000 of them) do what they are
+// called. With 100 000 flows the first pass over all of them tells what a new flow costs.
 #include <rte_cycles.h>
 #include <rte_eth_ring.h>
 #include <rte_mbuf.h>
@@ -11,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -21,10 +25,69 @@ namespace {
 
 constexpr unsigned kBatch = 32;  // packets put into the device's ring before each round of the worker
 
+constexpr unsigned kRules = 10000;
+
 struct Case {
   const char* name;
   unsigned in, out;
-  unsigned flows;
+  // What vm0 (10.0.0.1, VNI 100) has besides routes to 10.1.0.0/16 elsewhere; returns where uplink packets go to.
+  Ipv6Address (*set_up)(Harness& net, const Ipv6Address& underlay);
+  const char* to = nullptr;  // destination of all packets; none: depends on `in` and `out`
+};
+
+Ipv6Address nothing(Harness& net, const Ipv6Address& underlay) {
+  net.engine().create_route(100, prefix("10.1.0.0/16"), 100, ip(kRemote));
+  return underlay;
+}
+
+Ipv6Address nat(Harness& net, const Ipv6Address& underlay) {
+  net.engine().create_route(100, prefix("0.0.0.0/0"), 100, ip(kRemote));
+  net.engine().create_nat("vm0", ip("203.0.113.1"), 1024, 65535, std::nullopt);
+  return underlay;
+}
+
+Ipv6Address vip(Harness& net, const Ipv6Address& underlay) {
+  net.engine().create_route(100, prefix("0.0.0.0/0"), 100, ip(kRemote));
+  net.engine().create_vip("vm0", ip("203.0.113.9"), std::nullopt);
+  return underlay;
+}
+
+Ipv6Address balancer(Harness& net, const Ipv6Address&) {
+  const auto created = net.engine().create_load_balancer("lb", 100, ip("203.0.113.5"), {{17, 53}}, std::nullopt);
+  for (unsigned target = 1; target <= 32; ++target)
+    net.engine().create_load_balancer_target("lb", ip("fc00:3::d000:0:" + std::to_string(target)));
+  return created.value;
+}
+
+// Rules with prefixes and port ranges of all sizes. What the packets match comes last: no rule before it decides.
+Ipv6Address rules(Harness& net, const Ipv6Address& underlay) {
+  std::mt19937 random(7);
+  for (unsigned i = 0; i < kRules; ++i) {
+    FirewallRule rule;
+    rule.id = "r" + std::to_string(i);
+    rule.direction = TrafficDirection::kEgress;
+    rule.action = FirewallAction::kAccept;
+    rule.priority = 100;
+    rule.source = prefix("10.0.0.0/8");
+    if (i + 1 == kRules) {
+      rule.priority = 200;
+      rule.destination = prefix("10.1.0.0/16");
+      rule.filter = UdpFilter{{}, {53, 53}};
+    } else {
+      const auto byte = [&] { return static_cast<uint8_t>(random()); };
+      const auto low = static_cast<int32_t>(1000 + random() % 60000);
+      rule.destination = {IpAddress::v4({10, byte(), byte(), byte()}), static_cast<uint8_t>(16 + random() % 17)};
+      rule.filter = UdpFilter{{}, {low, low + static_cast<int32_t>(random() % 1000)}};
+    }
+    if (net.engine().create_firewall_rule("vm0", rule) != Status::OK) std::abort();
+  }
+  return nothing(net, underlay);
+}
+
+constexpr Case kCases[] = {
+    {"vf2pf", kVf0, kPf0, nothing}, {"pf2vf", kPf0, kVf0, nothing}, {"vf2vf", kVf0, kVf1, nothing},
+    {"nat", kVf0, kPf0, nat},       {"vip", kVf0, kPf0, vip},       {"lb", kPf0, kPf0, balancer, "203.0.113.5"},
+    {"rules", kVf0, kPf0, rules},
 };
 
 struct Spread {
@@ -40,14 +103,14 @@ Spread spread_of(std::vector<double> values) {
 // a NIC would write it.
 class Generator {
  public:
-  Generator(const Case& c, const Ipv6Address& underlay) {
-    for (unsigned flow = 0; flow < c.flows; ++flow) {
+  Generator(const Case& c, unsigned flows, const Ipv6Address& underlay) {
+    for (unsigned flow = 0; flow < flows; ++flow) {
       const auto src_port = static_cast<uint16_t>(1024 + flow % 50000);
       const unsigned host = flow / 50000;
       const std::string remote = "10.1." + std::to_string(host / 200) + "." + std::to_string(1 + host % 200);
       // 64 bytes with the FCS that a wire would add.
       if (c.in == kPf0) {
-        frames_.push_back(overlay(kRemote, underlay, from_vm(remote, "10.0.0.1", 17, udp(src_port, 53))));
+        frames_.push_back(overlay(kRemote, underlay, from_vm(remote, c.to ? c.to : "10.0.0.1", 17, udp(src_port, 53))));
       } else if (c.out == kPf0) {
         frames_.push_back(from_vm("10.0.0.1", remote, 17, udp(src_port, 53)));
       } else {
@@ -149,6 +212,7 @@ double measure_devices(Generator& generator, const Case& c, uint64_t packets, rt
 
 int run(int argc, char** argv) {
   bool json = false;
+  std::string only;
   unsigned runs = 7;
   uint64_t packets = 1'000'000;
   for (int i = 1; i < argc; ++i) {
@@ -159,16 +223,18 @@ int run(int argc, char** argv) {
       runs = std::max(1u, static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 10)));
     } else if (argument == "--packets" && i + 1 < argc) {
       packets = std::max(320ul, std::strtoul(argv[++i], nullptr, 10)) / kBatch * kBatch;
+    } else if (argument == "--case" && i + 1 < argc) {
+      only = argv[++i];
     } else {
-      std::fprintf(stderr, "usage: dataplane_bench [--json] [--runs N] [--packets N]\n");
+      std::fprintf(stderr, "usage: dataplane_bench [--json] [--runs N] [--packets N] [--case NAME]\n");
       return 2;
     }
   }
   std::string rows;
   double hz = 0;
   for (const unsigned flows : {1u, 1000u, 100000u}) {
-    for (Case c :
-         {Case{"vf2pf", kVf0, kPf0, flows}, Case{"pf2vf", kPf0, kVf0, flows}, Case{"vf2vf", kVf0, kVf1, flows}}) {
+    for (const Case& c : kCases) {
+      if (!only.empty() && only != c.name) continue;
       EngineOptions options = default_options();
       options.flow_table_size = 1 << 20;
       Harness net(options);
@@ -177,9 +243,8 @@ int run(int argc, char** argv) {
           rte_pktmbuf_pool_create("bench", 4095, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
       const Ipv6Address underlay = net.add_interface(kVf0, 100, "10.0.0.1");
       net.add_interface(kVf1, 100, "10.0.0.2");
-      net.engine().create_route(100, prefix("10.1.0.0/16"), 100, ip(kRemote));
       net.engine().create_prefix("vm1", prefix("10.2.0.0/16"), std::nullopt);
-      Generator generator(c, underlay);
+      Generator generator(c, flows, c.set_up(net, underlay));
       const uint64_t first_pass = (generator.flows() + kBatch - 1) / kBatch * kBatch;
       const double creation = measure(net, generator, c, first_pass, pool);
       measure(net, generator, c, packets / 10, pool);  // warm

@@ -123,7 +123,9 @@ Connections::Pair Connections::update(FlowEntry& original, const Decision& decis
   if (reply) {
     reply = refresh(*reply, decision.reply);
   } else if (decision.has_reply && !same_flow(decision.reply_key, original.key)) {
-    reply = insert(decision.reply_key, flows_.hash(decision.reply_key), decision.reply, now).entry;
+    // What is there already belongs to another connection.
+    const auto inserted = insert(decision.reply_key, flows_.hash(decision.reply_key), decision.reply, now);
+    if (inserted.created) reply = inserted.entry;
   }
   if (reply) link_directions(flows_, *renewed, *reply);
   return {renewed, reply};

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "lb/maglev.h"
 #include "testing/packets.h"
 
 namespace ironcore::testing {
@@ -26,9 +27,28 @@ FlowKey key(const std::string& src, const std::string& dst, uint8_t proto, uint1
   return result;
 }
 
+// Those of the reference implementation; the remainder by ten chooses the uplink.
 TEST(ReferenceHash, GoldenVectors) {
-  EXPECT_EQ(reference_flow_hash(key("10.1.2.3", "198.51.100.20", 6, 40000, 443), 77), 0xe634ab2cu);
-  EXPECT_EQ(reference_flow_hash(key("2001:db8:7::1", "2001:db8:5::9", 17, 5000, 53), 77), 0x32ed3e3eu);
+  const FlowKey web = key("10.1.2.3", "198.51.100.20", 6, 40000, 443);
+  const uint32_t plain = reference_flow_hash(web, 77), from_nat = reference_flow_hash(web, 77, 3);
+  EXPECT_EQ(plain, 0xe634ab2cu);
+  EXPECT_EQ(plain % 10, 2u);
+  EXPECT_EQ(from_nat, 0x978f9276u);
+  EXPECT_EQ(from_nat % 10, 8u);
+  const uint32_t dns = reference_flow_hash(key("2001:db8:7::1", "2001:db8:5::9", 17, 5000, 53), 77);
+  EXPECT_EQ(dns, 0x32ed3e3eu);
+  EXPECT_EQ(dns % 10, 6u);
+}
+
+// A load balancer's choice for a flow: the slot in its table of 503, and the target that has it.
+TEST(ReferenceHash, GoldenVectorOfALoadBalancer) {
+  const uint32_t hash = reference_flow_hash(key("198.51.100.77", "203.0.113.10", 6, 50001, 80), 77);
+  EXPECT_EQ(hash, 0xf5c9a1b1u);
+  const Ipv6Address targets[] = {ip6("2001:db8:0:1:d000:0:0:1"), ip6("2001:db8:0:1:d000:0:0:2"),
+                                 ip6("2001:db8:0:2:d000:0:0:1"), ip6("2001:db8:0:3:d000:0:0:7")};
+  const auto slots = maglev_table(targets, kMaglevSize);
+  EXPECT_EQ(hash % slots.size(), 324u);
+  EXPECT_EQ(slots.at(324), 0);
 }
 
 TEST(FlowKeyReply, IsTheOtherDirection) {

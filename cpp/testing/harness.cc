@@ -67,6 +67,8 @@ void drain_rings() {
   }
 }
 
+unsigned test_frames_in_use() { return rte_mempool_in_use_count(devices().pool); }
+
 EngineOptions default_options() {
   EngineOptions options;
   options.pf0 = device_name(kPf0);

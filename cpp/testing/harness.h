@@ -66,5 +66,6 @@ rte_mbuf* make_mbuf(const Frame& frame);
 rte_ring* rx_ring(unsigned port);                  // what is put here the engine receives
 rte_ring* tx_ring(unsigned port, unsigned queue);  // what the engine sends appears here
 void drain_rings();
+unsigned test_frames_in_use();  // buffers of injected frames that nobody has freed
 
 }  // namespace ironcore::testing

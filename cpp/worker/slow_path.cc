@@ -103,7 +103,11 @@ void Worker::forward_slowly(Port& port, const InterfaceView* from, Burst& burst,
 
 Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports) {
   const DecisionContext context{tables_, ports, before};
-  return from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
+  Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
+  // Whoever pretends to be the gateway must not get what the VM sends there.
+  if (decision.has_reply && decision.reply_key.side == Side::kVm && concerns_gateway(decision.reply_key))
+    decision.has_reply = false;
+  return decision;
 }
 
 // The interface whose VM opened a flow, if it is still there.
@@ -126,7 +130,12 @@ Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst&
   }
   if (stale) {
     stats_.flows_redecided.increment();
-    if (resolve_again(*stale, key, resolution)) return resolution;
+    if (resolve_again(*stale, key, resolution)) {
+      const ParsedPacket& packet = burst.packet[at];
+      if (resolution.entry && packet.kind != PacketKind::kIcmpError)
+        note_use(*resolution.entry, burst.frame[at], packet);
+      return resolution;
+    }
   }
   TakePorts ports(shared_.nat_ports);
   const Decision decision = decide(key, from, nullptr, ports);
@@ -170,13 +179,13 @@ bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& res
   }
   const auto [renewed, reply] = connections_.update(*original, decision, tick_);
   if (!renewed) ports.give_back();
-  const FlowEntry* mine = is_reply ? reply : renewed;
+  resolution.entry = is_reply ? reply : renewed;
   if (!is_reply) {
     resolution.content = decision.forward.content;
     return true;
   }
-  if (!mine || !same_flow(mine->key, key)) return false;
-  resolution.content = content_of(*mine);
+  if (!reply || !same_flow(reply->key, key)) return false;
+  resolution.content = content_of(*reply);
   return true;
 }
 
@@ -184,8 +193,10 @@ bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& res
 void Worker::begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution) {
   const FlowKey& key = burst.key[at];
   const ParsedPacket& packet = burst.packet[at];
-  // ICMP errors are of other flows, fragments have their own entries.
-  if (packet.kind == PacketKind::kIcmpError || packet.kind == PacketKind::kLaterFragment) {
+  // ICMP errors are of other flows, fragments have their own entries, and the gateway looks at each packet that might
+  // be for it.
+  if (packet.kind == PacketKind::kIcmpError || packet.kind == PacketKind::kLaterFragment ||
+      (key.side == Side::kVm && concerns_gateway(key))) {
     ports.give_back();
     return;
   }

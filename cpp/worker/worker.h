@@ -76,6 +76,7 @@ class Worker {
     DropReason drop = kNoDrop;
     bool answer_echo = false;
     FlowContent content;
+    FlowEntry* entry = nullptr;  // of a flow that was decided again
   };
   class TakePorts;
 
