@@ -8,7 +8,9 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.message import Message
+from google.protobuf.text_format import MessageToString
 from ironcore.dpservice.v1 import dpservice_pb2 as pb
 from ironcore.dpservice.v1 import dpservice_pb2_grpc
 
@@ -16,6 +18,8 @@ from dpservice import _engine
 from dpservice import inspection_values as values
 
 NAME = pb.DESCRIPTOR.services_by_name["InspectionService"].full_name
+
+_log = structlog.get_logger("grpc")
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
 _EVENTS_PER_RESPONSE = 256
@@ -243,6 +247,7 @@ def set_flow_limits(engine: _engine.Engine, request: pb.SetFlowLimitsRequest) ->
     for field, seconds in request.timeouts.ListFields():
         setattr(timeouts, field.name, seconds)
     quota = request.quota if request.HasField("quota") else limits.quota
+    _log.info("request", method="SetFlowLimits", arguments=MessageToString(request, as_one_line=True))
     engine.set_flow_limits(request.interface_id, timeouts, quota)
     return pb.SetFlowLimitsResponse(
         limits=values.limits_message(engine.get_interface_state(request.interface_id).limits)
