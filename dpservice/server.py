@@ -12,9 +12,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
+from ironcore.dpservice.v1 import dpservice_pb2_grpc
 
 from dpservice.calls import SERVICE, Api, RpcError, answer
 from dpservice.health import HealthService
+from dpservice.inspection import NAME as INSPECTION
+from dpservice.inspection import InspectionService
 from dpservice.listen import Address, TlsFiles, server_credentials
 
 _log = structlog.get_logger("grpc")
@@ -52,8 +55,12 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        inspection = InspectionService(engine, self._executor)
+        dpservice_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((SERVICE.full_name, health_name, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection(
+            (SERVICE.full_name, INSPECTION, health_name, reflection.SERVICE_NAME), self._server
+        )
 
     async def start(self, addresses: Sequence[Address], tls: TlsFiles | None) -> list[Address]:
         """Listens and reports SERVING; the addresses have real port numbers. Raises OSError or ValueError."""

@@ -22,10 +22,7 @@ const EngineOptions& checked(const EngineOptions& options) {
   require(options.dhcpv6_dns.size() <= 15, "dhcpv6_dns (at most 15)");
   require(options.wcmp <= 100, "wcmp (0..100)");
   require(options.flow_table_size >= 1024 && options.flow_table_size <= 1u << 28, "flow_table_size (1024..2^28)");
-  const FlowTimeouts& timeouts = options.flow_timeouts;
-  for (const uint32_t seconds :
-       {timeouts.tcp_established, timeouts.tcp_transitory, timeouts.udp, timeouts.icmp, timeouts.other})
-    require(seconds >= 1 && seconds <= 1u << 24, "flow_timeouts (1..2^24)");
+  require(valid(options.flow_timeouts), "flow_timeouts (1..2^24)");
   require(options.max_load_balancers >= 1 && options.max_load_balancers <= 65536, "max_load_balancers (1..65536)");
   require(options.max_vnis >= 1 && options.max_vnis <= 1u << 24, "max_vnis (1..2^24)");
   require(!options.pf0.empty(), "pf0 (a netdev name)");
@@ -74,7 +71,7 @@ Engine::Impl::Impl(EngineOptions options)
       lcores_(worker_lcores(options_)),
       worker_count_(std::max(1u, static_cast<unsigned>(lcores_.size()))),
       ports_(options_, worker_count_, owns_eal_),
-      rcu_(worker_count_),
+      rcu_(worker_count_ + 1),  // workers, and whoever lists or explains flows
       reclaimer_(rcu_),
       generations_(options_.max_vnis),
       flows_(options_.flow_table_size, rcu_),

@@ -10,6 +10,8 @@
 
 #include "core/clock.h"
 #include "core/rcu.h"
+#include "explain/events.h"
+#include "explain/fields.h"
 #include "firewall/rule_set.h"
 #include "flow/generation.h"
 #include "flow/limits.h"
@@ -95,6 +97,16 @@ class Engine::Impl {
   void set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddress>& mac);
 
   EngineCounters counters() const;  // counters.cc
+
+  // Inspection (inspection.cc).
+  Result<Explanation> explain_packet(const PacketSource& source, const std::vector<uint8_t>& frame);
+  Result<FlowPage> list_flows(const FlowFilter& filter, uint64_t from, size_t limit);
+  Result<InterfaceState> get_interface_state(std::string_view id) const;
+  std::vector<InterfaceState> list_interface_states() const;
+  Status set_flow_limits(std::string_view id, const FlowTimeouts& timeouts, uint32_t quota);
+  EventLog& events() { return events_; }
+  void note_table_levels();  // as events; with the mutex held
+
   bool preferred_underlay_allowed(const Ipv6Address& address) const { return addresses_.preferred_allowed(address); }
   const EngineOptions& options() const { return options_; }
 
@@ -136,6 +148,10 @@ class Engine::Impl {
   const Interface* find(std::string_view id) const;
   Interface* find(std::string_view id);
   InterfaceInfo describe(const Interface& interface) const;
+  InterfaceState state_of(const Interface& interface) const;
+  PortNames port_names() const;
+  std::vector<TableLevel> table_levels() const;
+  class FlowReader;
   Status check(const CreateInterfaceRequest& request) const;
   Status check_meter(const CreateInterfaceRequest& request) const;
   bool metered(const CreateInterfaceRequest& request) const;
@@ -188,6 +204,11 @@ class Engine::Impl {
   std::vector<std::thread> worker_threads_;
   std::atomic<bool> stop_workers_{false};
   bool started_ = false, stopped_ = false;
+
+  static constexpr size_t kEventsKept = 4096;
+  EventLog events_{kEventsKept};
+  std::map<std::string, TableState> table_states_;
+  std::mutex flow_reader_mutex_;  // taken after mutex_
 
   std::condition_variable housekeeping_wake_;
   bool stop_housekeeping_ = false;

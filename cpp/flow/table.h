@@ -105,6 +105,17 @@ class FlowTable {
   // Takes back what readers can no longer see. Each worker calls it with its own pool now and then.
   void recycle(FlowPool& pool);
 
+  // Every entry that can be found has one slot and keeps it; it may appear and go at any time. To look at an entry, be
+  // a registered reader from before the call until after the last use: then the entry is not filled anew meanwhile.
+  uint64_t slots() const { return (mask_ + 1) * FlowBucket::kSlots; }
+  const FlowEntry* in_slot(uint64_t slot) const {
+    const FlowBucket& bucket = buckets_[slot / FlowBucket::kSlots];
+    const unsigned at = slot % FlowBucket::kSlots;
+    if (bucket.tags[at].load(std::memory_order_acquire) == 0) return nullptr;
+    const uint32_t index = bucket.entries[at].load(std::memory_order_acquire);
+    return index ? &entries_[index] : nullptr;
+  }
+
   uint64_t size() const { return used_.load(std::memory_order_relaxed); }
   uint64_t capacity() const { return capacity_; }
 

@@ -214,12 +214,13 @@ bool Ports::stop(Port& port) {
   return rte_eth_dev_stop(port.id) == 0;
 }
 
-void Ports::refresh_link(Port& port) const {
+bool Ports::refresh_link(Port& port) const {
   rte_eth_link link{};
-  if (rte_eth_link_get_nowait(port.id, &link) != 0) return;
+  if (rte_eth_link_get_nowait(port.id, &link) != 0) return false;
   const bool up = link.link_status == RTE_ETH_LINK_UP;
-  if (port.link_up.exchange(up) != up)
-    IRONCORE_LOG(NOTICE, "uplink %s is %s", port.netdev_name.c_str(), up ? "up" : "down");
+  if (port.link_up.exchange(up) == up) return false;
+  IRONCORE_LOG(NOTICE, "uplink %s is %s", port.netdev_name.c_str(), up ? "up" : "down");
+  return true;
 }
 
 void Ports::stop_all() {

@@ -104,7 +104,6 @@ class Worker {
   Resolution resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
   bool resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& resolution);
   Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports);
-  const InterfaceView* sender_of(const FlowKey& key, uint16_t port) const;
   void begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution);
   bool serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame);  // true: the frame is done with
   void answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet);
@@ -114,7 +113,6 @@ class Worker {
   void execute(Port& port, const FlowProgram& program, const translate::Rewrite& rewrite, rte_mbuf* frame,
                const ParsedPacket& packet);
   bool within_rate(Port& port, uint8_t features, uint32_t bytes);
-  Port* uplink_for(const FlowProgram& program, Port& port, DropReason& why);
   void deliver(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip);
   void encapsulate(Port& port, Port& out, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);
   void loop(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);

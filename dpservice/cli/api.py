@@ -66,6 +66,11 @@ class Client:
             raise client_error(f"cannot connect to {address} within {connect_seconds:g} s") from None
         self._stub = dpdk_pb2_grpc.DPDKironcoreStub(channel)
 
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for stubs of other services."""
+        return self._channel
+
     def __enter__(self) -> Self:
         return self
 

@@ -120,6 +120,12 @@ class Session:
         """--wide."""
         return bool(self._flag("wide"))
 
+    @property
+    def output(self) -> str | None:
+        """--output, if given."""
+        value: str | None = self._flag("output")
+        return value
+
     def connect(self) -> Client:
         """Raises CliError."""
         return Client(self._flag("address"), self._flag("connect_timeout"), self._credentials())

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ironcore/drop_reason.h"
+#include "ironcore/inspection.h"
 #include "ironcore/services.h"
 #include "ironcore/status.h"
 #include "ironcore/types.h"
@@ -185,6 +186,22 @@ struct EngineCounters {
   uint64_t tsc_hz = 0;
 };
 
+struct FlowLimitsInfo {
+  FlowTimeouts timeouts;
+  uint32_t quota = 0;  // connections, 0: no limit but the table
+};
+
+// All about an interface at one moment.
+struct InterfaceState {
+  InterfaceInfo info;
+  std::vector<PublicAddressInfo> public_addresses;  // virtual IPs, then NAT; IPv4 before IPv6
+  std::vector<PrefixInfo> prefixes, lb_prefixes;
+  size_t firewall_rules = 0;
+  FlowLimitsInfo limits;
+  uint32_t flows = 0;      // connections that count for its quota
+  uint64_t nat_ports = 0;  // flows that hold one
+};
+
 class Engine {
  public:
   explicit Engine(EngineOptions options);  // finds and configures ports; EngineError
@@ -267,6 +284,23 @@ class Engine {
   announce();  // one round of gratuitous ARP and router/neighbour advertisements to all VMs, besides the periodic ones
 
   EngineCounters counters() const;
+
+  // Inspection (values in inspection.h).
+  // What would happen to this frame now; nothing changes. NOT_FOUND: no such interface or uplink, BAD_REQUEST: empty,
+  // or longer than a packet buffer.
+  Result<Explanation> explain_packet(const PacketSource& source, const std::vector<uint8_t>& frame);
+  // A page of at most `limit` (1..1000) flows; `from` is 0 or the `next` of the page before.
+  Result<FlowPage> list_flows(const FlowFilter& filter, uint64_t from, size_t limit);
+  Result<InterfaceState> get_interface_state(std::string_view id) const;
+  std::vector<InterfaceState> list_interface_states() const;  // by identifier
+  // Until the interface is deleted. Running flows follow a shorter timeout within 9 minutes.
+  Status set_flow_limits(std::string_view id, const FlowTimeouts& timeouts, uint32_t quota);
+  // At most `limit` of the last 4096 events, from sequence number `from` on; 0: from the oldest.
+  EventBatch read_events(uint64_t from, size_t limit) const;
+  uint64_t next_event() const;  // sequence number of the event to come
+  // Blocks until the event with this number is there (true), for that long at most, or until interrupted.
+  bool wait_event(uint64_t sequence, uint32_t milliseconds) const;
+  void interrupt_event_waits();
 
  private:
   friend struct EngineAccess;  // tests and benches
