@@ -62,6 +62,8 @@ EngineCounters Engine::Impl::counters() const {
       {"interfaces", interfaces_.size(), ports_.vm_ports().size()},
       {"packet_buffers", rte_mempool_in_use_count(ports_.pool()), ports_.pool()->size},
   };
+  if (pair_) all.ha = pair_->counters();
+  all.ha.discarded = discarded_;
   return all;
 }
 
