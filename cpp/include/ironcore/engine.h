@@ -195,12 +195,12 @@ struct HaCounters {
   std::vector<HaMessages> messages;  // empty without sync port
   uint64_t wrong_role = 0;           // messages that do not fit this engine's role; ignored
   uint64_t unknown = 0, malformed = 0;
-  uint64_t gaps = 0, resent = 0;  // frames of the reliable stream
-  uint64_t resyncs = 0;           // times that everything was told
-  uint64_t lost = 0;              // changes that were not told when they happened
-  uint64_t replicated = 0;        // standby: connections that it would take over
-  uint64_t refused = 0;           // standby: connections beyond half of flow_table_size
-  uint64_t conflicts = 0;         // standby: NAT ports that another mapping had
+  uint64_t gaps = 0, resent = 0;                      // frames of the reliable stream
+  uint64_t resyncs = 0;                               // times that everything was told
+  uint64_t lost = 0;                                  // changes that were not told when they happened
+  uint64_t replicated = 0;                            // standby: connections that it would take over
+  uint64_t refused = 0;                               // standby: connections beyond half of flow_table_size
+  uint64_t conflicts = 0;                             // standby: NAT ports that another mapping had
   uint64_t restored = 0, pending = 0, abandoned = 0;  // taken over; waiting for their interface or route; given up
   uint64_t discarded = 0;                             // packets that had waited since before the takeover
 };
