@@ -28,25 +28,22 @@ void inherit_connection(FlowEntry& entry, const FlowEntry& replaced) {
   set_peer(entry, replaced.peer());
 }
 
-const FlowEntry* track_tcp(const FlowTable& table, FlowEntry& entry, uint8_t tcp_flags) {
+void track_tcp(const FlowTable& table, FlowEntry& entry, uint8_t tcp_flags) {
   FlowEntry* peer = table.get(entry.peer());
   // The original direction keeps the state; a reply that outlived it goes on by itself.
   const bool is_reply = entry.is_reply.load(std::memory_order_relaxed);
   FlowEntry& owner = is_reply && peer ? *peer : entry;
   uint8_t seen = owner.tcp.load(std::memory_order_relaxed);
   TcpTrack next;
-  bool changed;
   do {
     next = next_tcp_state(TcpTrack::unpack(seen), tcp_flags, is_reply);
-    changed = next != TcpTrack::unpack(seen);
-    if (!changed) break;
+    if (next == TcpTrack::unpack(seen)) break;
   } while (!owner.tcp.compare_exchange_weak(seen, next.pack(), std::memory_order_relaxed));
   const bool established = next.state == TcpState::kEstablished;
   if (established != entry.tcp_established.load(std::memory_order_relaxed)) {
     entry.tcp_established.store(established, std::memory_order_relaxed);
     if (peer) peer->tcp_established.store(established, std::memory_order_relaxed);
   }
-  return changed ? &owner : nullptr;
 }
 
 Tick remaining_lifetime(const FlowTable& table, const FlowEntry& entry, Tick now, const FlowLimits& limits) {

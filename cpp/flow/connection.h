@@ -13,9 +13,8 @@ void link_directions(const FlowTable& table, FlowEntry& original, FlowEntry& rep
 // Lets `entry` go on where `replaced`, the entry of the same key before it, stood.
 void inherit_connection(FlowEntry& entry, const FlowEntry& replaced);
 
-// Moves the connection's TCP state by one segment of this direction. Returns the entry that keeps the state if it
-// changed, else null.
-const FlowEntry* track_tcp(const FlowTable& table, FlowEntry& entry, uint8_t tcp_flags);
+// Moves the connection's TCP state by one segment of this direction.
+void track_tcp(const FlowTable& table, FlowEntry& entry, uint8_t tcp_flags);
 
 // Cheap test whether a segment needs track_tcp().
 inline bool tcp_needs_tracking(const FlowEntry& entry, uint8_t tcp_flags) {

@@ -291,9 +291,11 @@ void Worker::learn_vm_mac(Port& port, const MacAddress& mac) {
 }
 
 void Worker::track(FlowEntry& entry, uint8_t tcp_flags) {
-  const FlowEntry* changed = track_tcp(flows_, entry, tcp_flags);
-  if (changed && shared_.observer && !changed->is_reply.load(std::memory_order_relaxed))
-    shared_.observer->connection(ConnectionChange::kState, changed->key, content_of(*changed));
+  const FlowEntry* original = entry.is_reply.load(std::memory_order_relaxed) ? flows_.get(entry.peer()) : &entry;
+  const uint8_t before = original ? original->tcp.load(std::memory_order_relaxed) : uint8_t{0};
+  track_tcp(flows_, entry, tcp_flags);
+  if (shared_.observer && original && original->tcp.load(std::memory_order_relaxed) != before)
+    shared_.observer->connection(ConnectionChange::kState, original->key, content_of(*original));
 }
 
 // Turns an echo request for a public address into its reply, back to whoever sent it here.
