@@ -122,6 +122,7 @@ def flow_timeouts(options: Options) -> _engine.FlowTimeouts:
     timeouts = _engine.FlowTimeouts()
     timeouts.tcp_established = options.timeout_tcp_established
     timeouts.tcp_transitory = options.timeout_tcp_transitory or options.flow_timeout
+    timeouts.tcp_forwarded = options.timeout_tcp_forwarded
     timeouts.udp = options.timeout_udp or options.flow_timeout
     timeouts.icmp = options.timeout_icmp or options.flow_timeout
     timeouts.other = options.timeout_other or options.flow_timeout

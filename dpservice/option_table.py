@@ -140,6 +140,9 @@ OWN_OPTIONS = (
         "timeout-tcp-established", "timeout_tcp_established", "SECONDS", "idle time of established TCP flows", _SECONDS
     ),
     Option(
+        "timeout-tcp-forwarded", "timeout_tcp_forwarded", "SECONDS", "of those to targets of other hosts", _SECONDS
+    ),
+    Option(
         "timeout-tcp-transitory", "timeout_tcp_transitory", "SECONDS", "of other TCP (else --flow-timeout)", _SECONDS
     ),
     Option("timeout-udp", "timeout_udp", "SECONDS", "of UDP (else --flow-timeout)", _SECONDS),

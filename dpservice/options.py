@@ -72,6 +72,7 @@ class Options:
     flow_table_size: int = 1 << 20
     flow_quota: int = 0
     timeout_tcp_established: int = 86_400
+    timeout_tcp_forwarded: int = 3600
     # 0: flow_timeout.
     timeout_tcp_transitory: int = 0
     timeout_udp: int = 0

@@ -50,6 +50,7 @@ void bind_engine(py::module_& m) {
   bind_interface_calls(engine);
   bind_service_calls(engine);
   bind_inspection(m, engine);
+  bind_ha(m, engine);
 }
 
 }  // namespace

@@ -48,6 +48,8 @@ EngineCounters Engine::Impl::counters() const {
     all.ports.push_back(std::move(counters));
   }
   all.tables = table_levels();
+  if (pair_) all.ha = pair_->counters();
+  all.ha.discarded = discarded_;
   return all;
 }
 

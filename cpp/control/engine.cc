@@ -71,7 +71,7 @@ Engine::Impl::Impl(EngineOptions options)
       lcores_(worker_lcores(options_)),
       worker_count_(std::max(1u, static_cast<unsigned>(lcores_.size()))),
       ports_(options_, worker_count_, owns_eal_),
-      rcu_(worker_count_ + 1),  // workers, and whoever lists or explains flows
+      rcu_(worker_count_ + 2),  // workers, whoever lists or explains flows, and the pair's thread
       reclaimer_(rcu_),
       generations_(options_.max_vnis),
       flows_(options_.flow_table_size, rcu_),
@@ -102,6 +102,7 @@ Engine::Impl::Impl(EngineOptions options)
     flow_limits_.set(uplink->id, options_.flow_timeouts, options_.flow_table_size / 2);
   for (uint32_t slot = options_.max_load_balancers; slot > 0; --slot)
     free_balancer_slots_.push_back(static_cast<uint16_t>(slot - 1));
+  make_pair();
   for (unsigned id = 0; id < worker_count_; ++id) workers_.push_back(std::make_unique<Worker>(id, shared_));
   for (auto& worker : workers_) shared_.workers.push_back(worker.get());
   publish_poll_lists();
@@ -149,6 +150,7 @@ void Engine::Impl::start() {
   }
   housekeeping_ = std::thread([this] { run_housekeeping(); });
   if (options_.follow_uplink_neighbour) follow_neighbours();
+  if (pair_) pair_->start();
 }
 
 void Engine::Impl::follow_neighbours() {
@@ -180,6 +182,7 @@ void Engine::Impl::stop() {
     stopped_ = true;
     stop_housekeeping_ = true;
   }
+  if (pair_) pair_->stop();
   housekeeping_wake_.notify_all();
   neighbours_.reset();
   if (housekeeping_.joinable()) housekeeping_.join();
@@ -300,5 +303,7 @@ void Engine::set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddr
 }
 void Engine::announce() { impl_->announce(); }
 EngineCounters Engine::counters() const { return impl_->counters(); }
+HaState Engine::ha_state() const { return impl_->ha_state(); }
+void Engine::resign() { impl_->resign(); }
 
 }  // namespace ironcore

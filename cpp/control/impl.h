@@ -16,6 +16,7 @@
 #include "flow/generation.h"
 #include "flow/limits.h"
 #include "flow/table.h"
+#include "ha/pair.h"
 #include "ironcore/engine.h"
 #include "lb/table.h"
 #include "nat/ports.h"
@@ -119,6 +120,11 @@ class Engine::Impl {
   Reclaimer& reclaimer() { return reclaimer_; }
   void start_ports_only() { ports_.start_uplinks(); }
 
+  // High availability (ha.cc).
+  HaState ha_state() const;
+  void resign();
+  ha::Pair* pair() { return pair_.get(); }  // null: not one of two
+
  private:
   // A public address that stands for an interface.
   struct PublicRecord {
@@ -216,6 +222,14 @@ class Engine::Impl {
   std::vector<std::string> to_announce_;  // new interfaces: their VMs may know an older gateway
   std::thread housekeeping_;
   std::unique_ptr<uplink::NeighbourFollower> neighbours_;
+
+  // High availability.
+  void make_pair();
+  void take_over();
+  size_t discard_waiting(const Port& port);
+  bool receives_ = options_.active_lockfile.empty();
+  uint64_t discarded_ = 0;
+  std::unique_ptr<ha::Pair> pair_;  // outlives the workers' threads
 };
 
 class Engine::Impl::Call {

@@ -232,6 +232,7 @@ void Engine::Impl::publish_poll_lists() {
   for (auto& worker : workers_) {
     auto list = std::make_unique<PollList>();
     for (Port* uplink : ports_.uplinks()) {
+      if (!receives_) break;
       if (uplink->rx_queues > 1) {
         list->sources.push_back({uplink, static_cast<uint16_t>(worker->id())});
       } else if (uplink->pf_index % worker_count_ == worker->id()) {
@@ -239,7 +240,7 @@ void Engine::Impl::publish_poll_lists() {
       }
     }
     for (Port* port : ports_.vm_ports())
-      if (port->interface.load(std::memory_order_relaxed) && port->id % worker_count_ == worker->id())
+      if (receives_ && port->interface.load(std::memory_order_relaxed) && port->id % worker_count_ == worker->id())
         list->sources.push_back({port, 0});
     const PollList* old = worker->poll_list();
     worker->set_poll_list(list.release());

@@ -17,7 +17,7 @@ namespace ironcore {
 inline bool valid(const FlowTimeouts& timeouts) {
   const auto in_range = [](uint32_t seconds) { return seconds >= 1 && seconds <= 1u << 24; };
   return in_range(timeouts.tcp_established) && in_range(timeouts.tcp_transitory) && in_range(timeouts.udp) &&
-         in_range(timeouts.icmp) && in_range(timeouts.other);
+         in_range(timeouts.icmp) && in_range(timeouts.other) && in_range(timeouts.tcp_forwarded);
 }
 
 class FlowLimits {
@@ -43,7 +43,8 @@ class FlowLimits {
       return limits.idle[static_cast<size_t>(of)].load(std::memory_order_relaxed);
     };
     return {limits.established.load(std::memory_order_relaxed), idle(TimeoutClass::kTcp), idle(TimeoutClass::kUdp),
-            idle(TimeoutClass::kIcmp), idle(TimeoutClass::kOther)};
+            idle(TimeoutClass::kIcmp), idle(TimeoutClass::kOther),
+            limits.forwarded.load(std::memory_order_relaxed)};
   }
   uint32_t quota(uint16_t port) const { return (*ports_)[port].quota.load(std::memory_order_relaxed); }
 

@@ -76,6 +76,16 @@ class FlowTable {
 
   FlowEntry* find(const FlowKey& key, uint64_t hash) const;
 
+  // Walks the table in parts: an entry stays in its bucket. For readers (rcu.h).
+  uint64_t bucket_count() const { return mask_ + 1; }
+  template <typename Visit>
+  void visit_bucket(uint64_t bucket, Visit visit) const {
+    const FlowBucket& visited = buckets_[bucket];
+    for (unsigned slot = 0; slot < FlowBucket::kSlots; ++slot)
+      if (visited.tags[slot].load(std::memory_order_acquire))
+        if (const uint32_t index = visited.entries[slot].load(std::memory_order_acquire)) visit(entries_[index]);
+  }
+
   // What a new entry starts with, besides key and content.
   struct Start {
     uint32_t generation_index, generation;

@@ -88,7 +88,7 @@ void Ports::find(const EngineOptions& options) {
     const bool is_pf0 = port->netdev_name == options.pf0, is_pf1 = port->netdev_name == options.pf1;
     const bool is_vm = !is_pf0 && !is_pf1 && !options.vf_pattern.empty() &&
                        port->netdev_name.find(options.vf_pattern) != std::string::npos;
-    if (!is_pf0 && !is_pf1 && !is_vm) continue;
+    if ((!is_pf0 && !is_pf1 && !is_vm) || port->netdev_name == options.sync_tap) continue;
     port->is_uplink = !is_vm;
     port->own_mac = device_mac(id);
     // A guess for a VM that uses its device's MAC; uplinks have to learn it.

@@ -220,6 +220,21 @@ void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, 
   execute(port, program, {}, frame, packet);
 }
 
+void Worker::learn_vm_mac(Port& port, const MacAddress& mac) {
+  const uint64_t known = AtomicMac::pack(mac) | AtomicMac::kKnown;
+  if (port.peer.load() == known) return;
+  port.peer.store(known);
+  if (shared_.observer) shared_.observer->vm_mac_learned(port.id, mac);
+}
+
+void Worker::track(FlowEntry& entry, uint8_t tcp_flags) {
+  const FlowEntry* original = entry.is_reply.load(std::memory_order_relaxed) ? flows_.get(entry.peer()) : &entry;
+  const uint8_t before = original ? original->tcp.load(std::memory_order_relaxed) : uint8_t{0};
+  if (track_tcp(flows_, entry, tcp_flags)) connections_.closing(entry, tick_);
+  if (shared_.observer && original && original->tcp.load(std::memory_order_relaxed) != before)
+    shared_.observer->connection(ConnectionChange::kState, original->key, content_of(*original));
+}
+
 // Turns an echo request for a public address into its reply, back to whoever sent it here.
 void Worker::answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet) {
   auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
@@ -238,7 +253,7 @@ bool Worker::serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame)
   const guest::GuestReply answer =
       guest::handle(guest_config(shared_, port, from), {rte_pktmbuf_mtod(frame, uint8_t*), frame->data_len},
                     {out, rte_pktmbuf_tailroom(reply)});
-  if (answer.learned_vm_mac) port.peer.store(AtomicMac::pack(*answer.learned_vm_mac) | AtomicMac::kKnown);
+  if (answer.learned_vm_mac) learn_vm_mac(port, *answer.learned_vm_mac);
   if (answer.verdict == guest::Verdict::kReply) {
     reply->data_len = static_cast<uint16_t>(answer.length);
     reply->pkt_len = static_cast<uint32_t>(answer.length);

@@ -30,6 +30,7 @@ struct WorkerShared {
   std::vector<uint32_t> dns4;
   std::vector<guest::Ipv6> dns6;
   std::vector<class Worker*> workers;  // filled before any of them runs
+  FlowObserver* observer = nullptr;    // set before any of them is made
 };
 
 // What guest services answer on this interface at present; holds views into all three.
@@ -89,8 +90,7 @@ class Worker {
            entry.generation.load(std::memory_order_relaxed);
   }
   void note_use(FlowEntry& entry, const rte_mbuf* frame, const ParsedPacket& packet) {
-    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags) && track_tcp(flows_, entry, packet.tcp_flags))
-      connections_.closing(entry, tick_);
+    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags)) track(entry, packet.tcp_flags);
     if (entry.last_used.load(std::memory_order_relaxed) != tick_)
       entry.last_used.store(tick_, std::memory_order_relaxed);
     entry.packets.increment();
@@ -98,6 +98,8 @@ class Worker {
   }
 
   // Slow path.
+  void track(FlowEntry& entry, uint8_t tcp_flags);
+  void learn_vm_mac(Port& port, const MacAddress& mac);
   void forward_slowly(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
   void forward_unusual(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);
   void forward_error(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);

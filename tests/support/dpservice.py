@@ -104,7 +104,8 @@ class Dpservice:
         self.target = f"unix:{directory}/dpservice.sock"
         eal = [word for word in eal_arguments() if not (telemetry and word == "--no-telemetry")]
         words = [*before, str(EXECUTABLE), *eal, *devices, "--", *base_options]
-        environment = {"DP_CONF": ""} | dict(env or {})
+        # The EAL keeps its files here, and leaves them behind.
+        environment = {"DP_CONF": "", "RUNTIME_DIRECTORY": str(directory)} | dict(env or {})
         words += [f"--grpc-listen={self.target}", "--flow-table-size=4096", "--no-offload", *options]
         self.process = Process("dpservice", words, directory, env=environment)
         self._channel: grpc.Channel | None = None

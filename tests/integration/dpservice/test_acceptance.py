@@ -34,7 +34,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Nam
     namespace, directory = Namespace(f"dpa{os.getpid()}"), tmp_path_factory.mktemp("drop-in")
     namespace.create()
     words = [*namespace.prefix(), *drop_in_arguments()]
-    process = Process("dpservice-bin", words, directory, env={"DP_CONF": ""})
+    environment = {"DP_CONF": "", "RUNTIME_DIRECTORY": str(directory)}
+    process = Process("dpservice-bin", words, directory, env=environment)
     try:
         process.start()
         process.wait_ready()

@@ -279,5 +279,12 @@ def test_command_line_client(api: Api) -> None:
     assert [item["metadata"]["id"] for item in listed["items"]] == ["vm"]
     status, error = cli("create", "prefix", "--prefix=10.1.0.0/24", "--interface-id=none")
     assert (status, error["spec"]["source"], error["status"]["code"]) == (2, "server", 205)
+    rule = ["create", "firewallrule", "--interface-id=vm", "--rule-id=r", "--direction=egress", "--action=drop"]
+    status, made = cli(*rule, "--src=10.0.0.0/8", "--dst=0.0.0.0/0", "--protocol=icmp", "--icmp-type=8")
+    assert (status, made["spec"]["action"]) == (0, "Drop")
+    status, listed = cli("list", "fwrules")
+    assert [item["spec"]["protocol_filter"] for item in listed["items"]] == [
+        {"Filter": {"Icmp": {"icmp_type": 8, "icmp_code": -1}}}
+    ]
     zero = ["create", "interface", "--id=x", "--vni=1", "--ipv4=0.0.0.0", f"--device={DEVICES[1]}"]
     assert (cli(*zero)[0], cli(*zero)[1]["status"]["code"]) == (1, 3)

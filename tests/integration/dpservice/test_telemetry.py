@@ -46,7 +46,7 @@ class Client:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dpservice, Path]]:
     directory = tmp_path_factory.mktemp("dpservice")
-    with Dpservice(directory, telemetry=True, env={"RUNTIME_DIRECTORY": str(directory)}) as running:
+    with Dpservice(directory, telemetry=True) as running:
         api = Caller(running.channel())
         assert api.code("Initialize") == 0
         created = {
@@ -148,11 +148,11 @@ def test_a_client_that_does_not_read_is_let_go(service: tuple[Dpservice, Path], 
 
 
 def test_the_socket_goes_with_the_process(tmp_path: Path) -> None:
-    with Dpservice(tmp_path, telemetry=True, env={"RUNTIME_DIRECTORY": str(tmp_path)}):
+    with Dpservice(tmp_path, telemetry=True):
         [path] = tmp_path.glob("dpdk/*/dpdk_telemetry.v2")
     assert not path.exists()
 
 
 def test_without_telemetry_there_is_no_socket(tmp_path: Path) -> None:
-    with Dpservice(tmp_path, env={"RUNTIME_DIRECTORY": str(tmp_path)}):
+    with Dpservice(tmp_path):
         assert list(tmp_path.glob("dpdk/*/dpdk_telemetry*")) == []

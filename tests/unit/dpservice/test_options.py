@@ -89,6 +89,7 @@ def test_idle_times() -> None:
 
     assert seconds() == (86400, 30, 30, 30, 30)
     assert seconds("--flow-timeout=7") == (86400, 7, 7, 7, 7)
+    assert flow_timeouts(service("--timeout-tcp-forwarded=77")).tcp_forwarded == 77
     words = ["--timeout-udp=9", "--timeout-tcp-established=100", "--flow-timeout=7", "--timeout-icmp=16777216"]
     assert seconds(*words, "--timeout-tcp-transitory=1", "--timeout-other=2") == (100, 1, 9, 16777216, 2)
 
