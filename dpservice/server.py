@@ -55,7 +55,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
-        inspection = InspectionService(engine, self._executor)
+        inspection = InspectionService(api.engine, self._executor)
         dpservice_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection(
