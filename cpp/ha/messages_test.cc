@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "ha/record.h"
+#include "ha/mapping.h"
 #include "testing/packets.h"
 
 namespace ironcore::ha {

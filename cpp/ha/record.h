@@ -50,11 +50,6 @@ struct Connection {
   bool operator==(const Connection&) const = default;
 };
 
-NatMapping mapping_of(const Identity& id, const NatBinding& nat);
-
-// The connection that a mapping of the reference's messages belongs to.
-Identity identity_of(const NatMapping& mapping, uint16_t port, uint16_t icmp_type);
-
 // Changes, as records of a stream.
 struct Put {  // it began, or something about it changed
   Connection connection;

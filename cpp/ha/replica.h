@@ -5,7 +5,7 @@
 #include <map>
 #include <unordered_map>
 
-#include "ha/record.h"
+#include "ha/mapping.h"
 
 namespace ironcore::ha {
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ha/mapping.h"
+
 namespace ironcore::ha {
 namespace {
 

@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <random>
 #include <set>
+
+#include "ha/mapping.h"
 
 namespace ironcore::ha {
 namespace {
