@@ -42,8 +42,11 @@ class FlowLimits {
     const auto idle = [&](TimeoutClass of) {
       return limits.idle[static_cast<size_t>(of)].load(std::memory_order_relaxed);
     };
-    return {limits.established.load(std::memory_order_relaxed), idle(TimeoutClass::kTcp), idle(TimeoutClass::kUdp),
-            idle(TimeoutClass::kIcmp), idle(TimeoutClass::kOther),
+    return {limits.established.load(std::memory_order_relaxed),
+            idle(TimeoutClass::kTcp),
+            idle(TimeoutClass::kUdp),
+            idle(TimeoutClass::kIcmp),
+            idle(TimeoutClass::kOther),
             limits.forwarded.load(std::memory_order_relaxed)};
   }
   uint32_t quota(uint16_t port) const { return (*ports_)[port].quota.load(std::memory_order_relaxed); }

@@ -29,7 +29,7 @@ enum class PollMode : uint8_t { kAdaptive, kBusy };
 // Seconds without a packet in either direction until a flow is forgotten.
 struct FlowTimeouts {
   uint32_t tcp_established = 86400;
-  uint32_t tcp_transitory = 30;   // opening, closing, closed
+  uint32_t tcp_transitory = 30;  // opening, closing, closed
   uint32_t udp = 30;
   uint32_t icmp = 30;
   uint32_t other = 30;
