@@ -35,6 +35,7 @@ _FIREWALL_MODES = {
     "observe": _engine.FirewallMode.OBSERVE,
     "off": _engine.FirewallMode.OFF,
 }
+_ROLE_SECONDS = 0.2
 _ALL_MEMORY = "0x7f"
 
 
@@ -112,6 +113,7 @@ def engine_options(options: Options) -> _engine.EngineOptions:
     engine.max_load_balancers = options.max_load_balancers
     engine.max_load_balancer_targets = options.max_load_balancer_targets
     engine.maglev_size = options.maglev_size
+    engine.active_lockfile, engine.sync_tap = options.active_lockfile, options.sync_tap
     engine.underlay_type_byte, engine.underlay_static = options.underlay_type, options.static_underlay
     engine.version = service_version()
     return engine
@@ -138,6 +140,18 @@ def _telemetry(engine: _engine.Engine) -> TelemetryServer | None:
         return None
     _log.info("serving telemetry", path=str(server.path))
     return server
+
+
+async def _follow_role(engine: _engine.Engine, stopped: asyncio.Event) -> None:
+    """Tells the log what this engine of a pair is; sets `stopped` when it can never become the active one."""
+    known = None
+    while (state := engine.ha_state()) is not _engine.HaState.FAILED:
+        if state is not known:
+            _log.info("role in the pair", role=state.name.lower())
+            known = state
+        await asyncio.sleep(_ROLE_SECONDS)
+    _log.error("the lock file cannot be had, stopping")
+    stopped.set()
 
 
 async def _serve(engine: _engine.Engine, options: Options) -> int:
@@ -169,8 +183,13 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
         return 1
     _log.info("serving", addresses=[str(address) for address in bound], version=service_version())
     notify("READY=1")
+    role = loop.create_task(_follow_role(engine, stopped)) if options.active_lockfile else None
     await stopped.wait()
     notify("STOPPING=1")
+    if role is not None:
+        role.cancel()
+        # The other engine of the pair can go on at once, whatever is still to be done here.
+        await loop.run_in_executor(None, engine.resign)
     await server.stop()
     if stop_metrics is not None:
         await loop.run_in_executor(None, stop_metrics)

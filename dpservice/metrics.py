@@ -42,6 +42,28 @@ _WORKER_COUNTERS = (
 )
 
 
+_PAIR_STATES = (
+    ("peer", "1 if another engine answers on the sync port"),
+    ("in_sync", "1 if active and the other has acknowledged everything, or standby and told everything once"),
+    ("replicated", "Connections that a standby would take over"),
+    ("pending", "Connections taken over that wait for their interface or route"),
+)
+_PAIR_COUNTERS = (
+    ("wrong_role", "Messages ignored because they do not fit this engine's role"),
+    ("unknown", "Messages of a type that this engine does not know"),
+    ("malformed", "Messages that cannot be read"),
+    ("gaps", "Frames missing in the reliable stream"),
+    ("resent", "Frames sent again"),
+    ("resyncs", "Times that everything was told"),
+    ("lost", "Changes that were not told when they happened"),
+    ("refused", "Connections that a standby had no room for"),
+    ("conflicts", "NAT ports that another mapping had"),
+    ("restored", "Connections taken over"),
+    ("abandoned", "Connections given up in a takeover"),
+    ("discarded", "Packets that had waited since before a takeover"),
+)
+
+
 class EngineCollector(Collector):
     """`read` gives a snapshot of the engine; it is called once per scrape. `host` is the label `node`."""
 
@@ -62,6 +84,7 @@ class EngineCollector(Collector):
         yield from _drops(counters)
         yield from _workers(counters.workers)
         yield from _tables(counters.tables)
+        yield from _pair(counters.ha)
         yield _rule_hits(observation)
         yield from _reference(observation, self._host)
 
@@ -112,6 +135,20 @@ def _tables(tables: list[_engine.TableLevel]) -> Iterator[Metric]:
         for table in tables:
             gauge.add_metric([table.name], getattr(table, name))
         yield gauge
+
+
+def _pair(pair: _engine.HaCounters) -> Iterator[Metric]:
+    active = float(pair.state is _engine.HaState.ACTIVE)
+    yield GaugeMetricFamily("dpservice_ha_active", "1 if this engine forwards", value=active)
+    for name, text in _PAIR_STATES:
+        yield GaugeMetricFamily(f"dpservice_ha_{name}", text, value=float(getattr(pair, name)))
+    for name, text in _PAIR_COUNTERS:
+        yield CounterMetricFamily(f"dpservice_ha_{name}", text, value=getattr(pair, name))
+    messages = CounterMetricFamily("dpservice_ha_messages", "Messages of a pair", labels=["type", "direction"])
+    for message in pair.messages:
+        messages.add_metric([message.type, "sent"], message.sent)
+        messages.add_metric([message.type, "received"], message.received)
+    yield messages
 
 
 def _rule_hits(observation: Observation) -> Metric:

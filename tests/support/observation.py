@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from dpservice import _engine
 from dpservice.observation import Observation
 
 
@@ -27,7 +28,12 @@ def observation(ports: int = 2) -> Observation:
              "load_balancers", "load_balancer_targets", "interfaces", "packet_buffers"]  # fmt: skip
     tables = [SimpleNamespace(name=name, used=number, capacity=10 * number) for number, name in enumerate(names)]
     drops = {"no_route": sum(range(ports)), "firewall": ports}
-    counters = SimpleNamespace(ports=all_ports, workers=[worker], tables=tables, drops=drops, tsc_hz=10**9)
+    pair = SimpleNamespace(
+        state=_engine.HaState.STANDBY, peer=True, in_sync=False, wrong_role=1, unknown=2, malformed=3, gaps=4, resent=5,
+        resyncs=6, lost=7, replicated=8, refused=9, conflicts=10, restored=11, pending=12, abandoned=13, discarded=14,
+        messages=[SimpleNamespace(type="dump", sent=1, received=2)],
+    )  # fmt: skip
+    counters = SimpleNamespace(ports=all_ports, workers=[worker], tables=tables, drops=drops, tsc_hz=10**9, ha=pair)
     heap = SimpleNamespace(
         socket=0, total_bytes=100, free_bytes=60, allocated_bytes=40, greatest_free_bytes=50, allocated_count=4,
         free_count=2,

@@ -59,6 +59,10 @@ def test_values_under_the_names_of_the_reference() -> None:
         'dps_hash_table_saturation{stat="capacity",table="vni_table"} 20.0',
         'dps_hash_table_saturation{stat="entries",table="reverse_vnf_table"} 1.0',
         'dpservice_firewall_rule_hits_total{interface="vm",rule="a"} 1.0',
+        "dpservice_ha_active 0.0",
+        "dpservice_ha_peer 1.0",
+        "dpservice_ha_abandoned_total 13.0",
+        'dpservice_ha_messages_total{direction="received",type="dump"} 2.0',
         'dpservice_worker_firewall_would_drop_total{lcore="1"} 11.0',
     ):
         assert expected in lines

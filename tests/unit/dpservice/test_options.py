@@ -239,7 +239,8 @@ def test_usage_lists_every_option() -> None:
 def test_combinations() -> None:
     assert error("--multiport-eswitch") == "--multiport-eswitch needs --no-offload"
     assert service("--multiport-eswitch", "--no-offload").multiport_eswitch
-    assert "not supported" in error("--active-lockfile=/run/lock")
+    pair = engine_options(service("--active-lockfile=/run/lock", "--sync-tap=sync0"))
+    assert (pair.active_lockfile, pair.sync_tap) == ("/run/lock", "sync0")
     assert "--tls-key" in error("--tls-cert=/c")
     assert "--insecure" in error("--grpc-listen=0.0.0.0:1337")
     assert "--insecure" in error("--grpc-listen=[::]", "--tls-cert=/c", "--tls-key=/k")
