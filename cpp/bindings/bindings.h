@@ -17,6 +17,7 @@ void bind_services(pybind11::module_& m);
 void bind_counters(pybind11::module_& m);
 void bind_interface_calls(EngineClass& engine);
 void bind_service_calls(EngineClass& engine);
+void bind_observation(pybind11::module_& m, EngineClass& engine);
 
 // A control call refused by the engine; Python sees the exception of the same name.
 struct StatusError {

@@ -49,6 +49,7 @@ void bind_engine(py::module_& m) {
       .def("counters", &Engine::counters, unlocked);
   bind_interface_calls(engine);
   bind_service_calls(engine);
+  bind_observation(m, engine);
 }
 
 }  // namespace

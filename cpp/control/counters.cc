@@ -49,6 +49,12 @@ EngineCounters Engine::Impl::counters() const {
     for (size_t reason = 0; reason < kDropReasonCount; ++reason) all.drops[reason] += counters.drops[reason];
     all.ports.push_back(std::move(counters));
   }
+  size_t virtual_ports = 0, virtual_capacity = 0;
+  if (virtual_services_)
+    for (const auto& service : virtual_services_->services()) {
+      virtual_ports += service->slots.used();
+      virtual_capacity += virtsvc::ServiceSlots::kCount;
+    }
   all.tables = {
       {"flows", flows_.size(), flows_.capacity()},
       {"underlay_addresses", underlay_.size(), underlay_.capacity()},
@@ -59,6 +65,7 @@ EngineCounters Engine::Impl::counters() const {
       {"neighbor_nats", public_addresses_.neighbor_count(), options_.max_neighbor_nats},
       {"load_balancers", load_balancers_.size(), load_balancers_.capacity()},
       {"load_balancer_targets", load_balancers_.target_count(), 0},
+      {"virtual_service_ports", virtual_ports, virtual_capacity},
       {"interfaces", interfaces_.size(), ports_.vm_ports().size()},
       {"packet_buffers", rte_mempool_in_use_count(ports_.pool()), ports_.pool()->size},
   };

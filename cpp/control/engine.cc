@@ -87,6 +87,7 @@ Engine::Impl::Impl(EngineOptions options)
       load_balancers_({options_.max_load_balancers, options_.max_load_balancer_targets, options_.maglev_size}),
       balancer_slots_(options_.max_load_balancers),
       vnis_(reclaimer_, generations_, options_.max_vnis, options_.max_routes_per_vni),
+      virtual_services_(create_virtual_services(random_word())),
       shared_{options_,
               ports_,
               flows_,
@@ -98,7 +99,8 @@ Engine::Impl::Impl(EngineOptions options)
               clock_,
               host_order(options_.dhcp_dns),
               options_.dhcpv6_dns,
-              {}},
+              {},
+              virtual_services_.get()},
       uuid_(random_uuid()) {
   for (uint32_t slot = options_.max_load_balancers; slot > 0; --slot)
     free_balancer_slots_.push_back(static_cast<uint16_t>(slot - 1));
@@ -300,5 +302,16 @@ void Engine::set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddr
 }
 void Engine::announce() { impl_->announce(); }
 EngineCounters Engine::counters() const { return impl_->counters(); }
+
+std::vector<VirtualServiceInfo> Engine::virtual_services() const { return impl_->virtual_services(); }
+Status Engine::capture_start(const CaptureConfig& config) { return impl_->capture_start(config); }
+Result<uint32_t> Engine::capture_stop() { return impl_->capture_stop(); }
+CaptureInfo Engine::capture_status() const { return impl_->capture_status(); }
+Status Engine::trace_start(const TraceOptions& options, std::string* error) {
+  return impl_->trace_start(options, error);
+}
+std::vector<TraceRecord> Engine::trace_read(size_t max) { return impl_->trace_read(max); }
+Status Engine::trace_stop() { return impl_->trace_stop(); }
+TraceInfo Engine::trace_status() const { return impl_->trace_status(); }
 
 }  // namespace ironcore

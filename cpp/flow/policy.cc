@@ -38,12 +38,6 @@ bool rules_accept(const DecisionContext& context, const InterfaceView& interface
   return accept;
 }
 
-uint8_t preferred_uplink(const TableView& tables, uint32_t hash) {
-  if (tables.options.wcmp >= 100 || tables.ports.uplinks().size() < 2) return 0;
-  const unsigned first_uplink_slots = (tables.options.wcmp + 5) / 10;
-  return hash % kWcmpSlots < first_uplink_slots ? 0 : 1;
-}
-
 }  // namespace
 
 Decision dropped(const DecisionContext& context, std::string_view stage, DropReason reason) {
@@ -74,6 +68,12 @@ bool firewall_accepts(const DecisionContext& context, const FlowKey& key, const 
 void deliver_to(FlowProgram& program, const InterfaceView& to) {
   program.action = Action::kDeliver;
   program.out_port = to.port;
+}
+
+uint8_t preferred_uplink(const TableView& tables, uint32_t hash) {
+  if (tables.options.wcmp >= 100 || tables.ports.uplinks().size() < 2) return 0;
+  const unsigned first_uplink_slots = (tables.options.wcmp + 5) / 10;
+  return hash % kWcmpSlots < first_uplink_slots ? 0 : 1;
 }
 
 void encapsulate_to(const TableView& tables, FlowProgram& program, const InterfaceView& from, const Route& route,

@@ -1,6 +1,7 @@
 // Executes flow programs: rate, size, rewriting, headers, queue.
 #include "overlay/outer_header.h"
 #include "worker/burst.h"
+#include "worker/virtual_service.h"
 
 namespace ironcore {
 namespace {
@@ -78,6 +79,9 @@ void Worker::execute(Port& port, const FlowProgram& program, const translate::Re
       break;
     case Action::kLoop:
       loop(port, program, frame, ip, ip_length);
+      break;
+    case Action::kVirtualService:
+      execute_virtual(port, program, VirtualFlow::of(rewrite), frame, packet);
       break;
   }
 }

@@ -13,10 +13,13 @@
 #include <string_view>
 #include <vector>
 
+#include "ironcore/capture.h"
 #include "ironcore/drop_reason.h"
 #include "ironcore/services.h"
 #include "ironcore/status.h"
+#include "ironcore/trace.h"
 #include "ironcore/types.h"
+#include "ironcore/virtual_service.h"
 
 namespace ironcore {
 
@@ -81,6 +84,10 @@ struct EngineOptions {
   bool underlay_static = false;         // generated addresses start at a fixed value instead of a random one
   bool follow_uplink_neighbour = true;  // learn the uplink router's MAC from the kernel; else set_uplink_neighbour()
   std::string version;                  // what version() answers
+
+  // At most 256; per protocol no virtual endpoint and no server endpoint may repeat.
+  std::vector<virtsvc::ServiceConfig> virtual_services;
+  bool capture_in_software = true;  // false: capture_start() answers NOT_ACTIVE, as the reference without offload
 };
 
 // Start-up failure; what() says which option, port or resource.
@@ -266,6 +273,17 @@ class Engine {
   announce();  // one round of gratuitous ARP and router/neighbour advertisements to all VMs, besides the periodic ones
 
   EngineCounters counters() const;
+
+  // Virtual services, capture, trace.
+  std::vector<VirtualServiceInfo> virtual_services() const;  // in the order of the options
+  Status capture_start(const CaptureConfig& config);         // all interfaces or none
+  Result<uint32_t> capture_stop();                           // how many interfaces were captured
+  CaptureInfo capture_status() const;
+  // ALREADY_ACTIVE, or BAD_REQUEST and in `error`, unless null, what is wrong with the options.
+  Status trace_start(const TraceOptions& options, std::string* error = nullptr);
+  std::vector<TraceRecord> trace_read(size_t max);  // at most that many of those that wait, oldest first
+  Status trace_stop();                              // what was not read is gone
+  TraceInfo trace_status() const;
 
  private:
   friend struct EngineAccess;  // tests and benches
