@@ -18,6 +18,7 @@ from dpservice import _engine
 _log = structlog.get_logger("trace")
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["TraceService"].full_name
+_Context = grpc.aio.ServicerContext[pb.TracePacketsRequest, pb.TracePacketsResponse]
 _BATCH = 256
 _POLL_SECONDS = 0.02
 _EVENTS = {
@@ -52,34 +53,25 @@ def _message(record: _engine.TraceRecord) -> pb.TraceRecord:
 
 
 class TraceService(trace_pb2_grpc.TraceServiceServicer):
-    """Serves the one trace of an engine. Engine calls may wait for others, so they run in a thread."""
+    """Serves the one trace of an engine.
+
+    Records are read in a thread. Starting and stopping is not: between the engine's step and ours nothing may be
+    awaited, where a client that goes would cancel us.
+    """
 
     def __init__(self, engine: _engine.Engine) -> None:
         self._engine = engine
-        self._change = asyncio.Lock()
-        self._running: object | None = None
+        self._running: _Context | None = None
 
     async def TracePackets(  # noqa: N802 - name of the RPC
-        self,
-        request: pb.TracePacketsRequest,
-        context: grpc.aio.ServicerContext[pb.TracePacketsRequest, pb.TracePacketsResponse],
+        self, request: pb.TracePacketsRequest, context: _Context
     ) -> AsyncIterator[pb.TracePacketsResponse]:
         """Until the client goes or somebody stops the trace."""
-        mine = object()
-        async with self._change:
-            try:
-                await asyncio.to_thread(self._engine.trace_start, _options(request))
-            except ValueError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            except _engine.StatusError as error:
-                if error.name == "ALREADY_ACTIVE":
-                    await context.abort(grpc.StatusCode.ALREADY_EXISTS, "packets are being traced already")
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a trace")
-            self._running = mine
+        await self._start(request, context)
         _log.info("trace started", drops=request.drops, nodes=request.nodes, filter=request.filter)
         try:
             yield pb.TracePacketsResponse()
-            while self._running is mine:
+            while self._running is context:
                 records = await asyncio.to_thread(self._engine.trace_read, _BATCH)
                 if records:
                     status = await asyncio.to_thread(self._engine.trace_status)
@@ -87,20 +79,34 @@ class TraceService(trace_pb2_grpc.TraceServiceServicer):
                 if len(records) < _BATCH:
                     await asyncio.sleep(_POLL_SECONDS)
         finally:
-            if self._running is mine:
-                self._running = None
-                # Not in a thread: a client that goes cancels whatever is awaited here.
-                self._engine.trace_stop()
+            if self._running is context:
+                self._stop()
             _log.info("trace ended")
 
     async def StopTrace(  # noqa: N802 - name of the RPC
         self, request: pb.StopTraceRequest, context: grpc.aio.ServicerContext[pb.StopTraceRequest, pb.StopTraceResponse]
     ) -> pb.StopTraceResponse:
         """Ends the trace of whichever client."""
-        async with self._change:
-            if self._running is None:
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nobody traces packets")
-            self._running = None
-            self._engine.trace_stop()
-            status = self._engine.trace_status()
+        if self._running is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nobody traces packets")
+        self._stop()
+        status = self._engine.trace_status()
         return pb.StopTraceResponse(recorded=status.recorded, lost=status.lost)
+
+    async def _start(self, request: pb.TracePacketsRequest, context: _Context) -> None:
+        # The client before is gone, and its call about to notice.
+        if self._running is not None and self._running.done():
+            self._stop()
+        try:
+            self._engine.trace_start(_options(request))
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except _engine.StatusError as error:
+            if error.name == "ALREADY_ACTIVE":
+                await context.abort(grpc.StatusCode.ALREADY_EXISTS, "packets are being traced already")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no memory for a trace")
+        self._running = context
+
+    def _stop(self) -> None:
+        self._running = None
+        self._engine.trace_stop()
