@@ -83,6 +83,8 @@ class EngineOptions:
     version: str
     active_lockfile: str
     sync_tap: str
+    virtual_services: list[VirtualService]
+    capture_in_software: bool
     def __init__(self) -> None: ...
 
 class PxeOptions:
@@ -334,6 +336,7 @@ class PacketAction(enum.Enum):
     DELIVER = ...
     ENCAPSULATE = ...
     LOOP = ...
+    VIRTUAL_SERVICE = ...
 
 class Translation(enum.Enum):
     NONE = ...
@@ -730,6 +733,17 @@ class Engine:
     def ha_state(self) -> HaState: ...
     def resign(self) -> None: ...
 
+    # Virtual services, capture, trace.
+    def virtual_services(self) -> list[VirtualServiceInfo]: ...
+    def capture_start(self, config: CaptureConfig) -> None: ...
+    def capture_stop(self) -> int: ...
+    def capture_status(self) -> CaptureInfo: ...
+    def trace_start(self, options: TraceOptions) -> None:
+        """Raises ValueError for options that cannot be."""
+    def trace_read(self, limit: int) -> list[TraceRecord]: ...
+    def trace_stop(self) -> None: ...
+    def trace_status(self) -> TraceInfo: ...
+
 def drop_reasons() -> list[tuple[str, str]]: ...
 
 class Heap:
@@ -753,3 +767,72 @@ class Heap:
 def heaps() -> list[Heap]: ...
 def runtime_directory() -> str: ...
 def dpdk_version() -> str: ...
+
+class VirtualService:
+    protocol: int
+    virtual_address: bytes
+    virtual_port: int
+    server_address: bytes
+    server_port: int
+
+def parse_virtual_service(protocol: int, text: str) -> VirtualService:
+    """Reads `IPv4,port,IPv6,port`. Raises ValueError."""
+
+class VirtualServiceInfo:
+    config: VirtualService
+    underlay: bytes
+    used_ports: int
+    ports: int
+
+class CaptureInterface:
+    is_uplink: bool
+    pf_index: int
+    interface_id: str
+    def __init__(self, is_uplink: bool = False, pf_index: int = 0, interface_id: str | bytes = "") -> None: ...
+
+class CaptureConfig:
+    sink: bytes
+    udp_src_port: int
+    udp_dst_port: int
+    interfaces: list[CaptureInterface]
+    def __init__(
+        self, sink: bytes, udp_src_port: int, udp_dst_port: int, interfaces: list[CaptureInterface]
+    ) -> None: ...
+
+class CaptureInfo:
+    active: bool
+    config: CaptureConfig
+    copied: int
+    truncated: int
+    dropped: int
+
+class TraceEvent(enum.Enum):
+    RX = ...
+    TX = ...
+    DROP = ...
+    NODE = ...
+
+class TraceOptions:
+    drops: bool
+    nodes: bool
+    node_pattern: str
+    filter: str
+    snap_length: int
+    ring_size: int
+    def __init__(self) -> None: ...
+
+class TraceRecord:
+    timestamp_ns: int
+    packet_id: int
+    event: TraceEvent
+    node: str
+    next_node: str
+    port: int
+    drop_reason: str | None
+    length: int
+    data: bytes
+
+class TraceInfo:
+    active: bool
+    recorded: int
+    lost: int

@@ -239,6 +239,7 @@ def limits_message(limits: _engine.FlowLimitsInfo) -> pb.FlowLimits:
     return pb.FlowLimits(
         timeouts=pb.FlowTimeouts(
             tcp_established=timeouts.tcp_established,
+            tcp_forwarded=timeouts.tcp_forwarded,
             tcp_transitory=timeouts.tcp_transitory,
             udp=timeouts.udp,
             icmp=timeouts.icmp,

@@ -12,13 +12,15 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
-from ironcore.dpservice.v1 import dpservice_pb2_grpc
+from ironcore.dpservice.v1 import dpservice_pb2_grpc, trace_pb2_grpc
 
 from dpservice.calls import SERVICE, Api, RpcError, answer
 from dpservice.health import HealthService
 from dpservice.inspection import NAME as INSPECTION
 from dpservice.inspection import InspectionService
 from dpservice.listen import Address, TlsFiles, server_credentials
+from dpservice.trace import SERVICE_NAME as TRACE_SERVICE
+from dpservice.trace import TraceService
 
 _log = structlog.get_logger("grpc")
 
@@ -53,14 +55,14 @@ class Server:
         self._server = grpc.aio.server(options=_OPTIONS)
         self.health = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        trace_pb2_grpc.add_TraceServiceServicer_to_server(TraceService(api.engine), self._server)
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
         inspection = InspectionService(api.engine, self._executor)
         dpservice_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, INSPECTION, health_name, reflection.SERVICE_NAME), self._server
-        )
+        names = (SERVICE.full_name, INSPECTION, TRACE_SERVICE, health_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
 
     async def start(self, addresses: Sequence[Address], tls: TlsFiles | None) -> list[Address]:
         """Listens and reports SERVING; the addresses have real port numbers. Raises OSError or ValueError."""

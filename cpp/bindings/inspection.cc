@@ -18,6 +18,7 @@ void bind_enums(py::module_& m) {
       .value("DELIVER", PacketAction::kDeliver)
       .value("ENCAPSULATE", PacketAction::kEncapsulate)
       .value("LOOP", PacketAction::kLoop)
+      .value("VIRTUAL_SERVICE", PacketAction::kVirtualService)
       .finalize();
   py::native_enum<Translation>(m, "Translation", "enum.Enum")
       .value("NONE", Translation::kNone)

@@ -51,6 +51,7 @@ void bind_engine(py::module_& m) {
   bind_service_calls(engine);
   bind_inspection(m, engine);
   bind_ha(m, engine);
+  bind_observation(m, engine);
 }
 
 }  // namespace

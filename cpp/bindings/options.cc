@@ -68,7 +68,9 @@ void bind_options(py::module_& m) {
       .def_readwrite("underlay_type_byte", &EngineOptions::underlay_type_byte)
       .def_readwrite("underlay_static", &EngineOptions::underlay_static)
       .def_readwrite("follow_uplink_neighbour", &EngineOptions::follow_uplink_neighbour)
-      .def_readwrite("version", &EngineOptions::version);
+      .def_readwrite("version", &EngineOptions::version)
+      .def_readwrite("virtual_services", &EngineOptions::virtual_services)
+      .def_readwrite("capture_in_software", &EngineOptions::capture_in_software);
 }
 
 }  // namespace ironcore

@@ -56,6 +56,12 @@ EngineCounters Engine::Impl::counters() const {
 std::vector<TableLevel> Engine::Impl::table_levels() const {
   size_t routes = 0;
   for (const auto& [number, vni] : vnis_.all()) routes += vni->routes.size();
+  size_t virtual_ports = 0, virtual_capacity = 0;
+  if (virtual_services_)
+    for (const auto& service : virtual_services_->services()) {
+      virtual_ports += service->slots.used();
+      virtual_capacity += virtsvc::ServiceSlots::kCount;
+    }
   return {
       {"flows", flows_.size(), flows_.capacity()},
       {"underlay_addresses", underlay_.size(), underlay_.capacity()},
@@ -66,6 +72,7 @@ std::vector<TableLevel> Engine::Impl::table_levels() const {
       {"neighbor_nats", public_addresses_.neighbor_count(), options_.max_neighbor_nats},
       {"load_balancers", load_balancers_.size(), load_balancers_.capacity()},
       {"load_balancer_targets", load_balancers_.target_count(), 0},
+      {"virtual_service_ports", virtual_ports, virtual_capacity},
       {"interfaces", interfaces_.size(), ports_.vm_ports().size()},
       {"packet_buffers", rte_mempool_in_use_count(ports_.pool()), ports_.pool()->size},
   };

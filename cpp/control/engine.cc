@@ -84,6 +84,7 @@ Engine::Impl::Impl(EngineOptions options)
       load_balancers_({options_.max_load_balancers, options_.max_load_balancer_targets, options_.maglev_size}),
       balancer_slots_(options_.max_load_balancers),
       vnis_(reclaimer_, generations_, options_.max_vnis, options_.max_routes_per_vni),
+      virtual_services_(create_virtual_services(random_word())),
       shared_{options_,
               ports_,
               flows_,
@@ -95,7 +96,8 @@ Engine::Impl::Impl(EngineOptions options)
               clock_,
               host_order(options_.dhcp_dns),
               options_.dhcpv6_dns,
-              {}},
+              {},
+              virtual_services_.get()},
       uuid_(random_uuid()) {
   // What is only forwarded never takes more than half of the table; beyond that it goes on without entries.
   for (const Port* uplink : ports_.uplinks())
@@ -305,5 +307,16 @@ void Engine::announce() { impl_->announce(); }
 EngineCounters Engine::counters() const { return impl_->counters(); }
 HaState Engine::ha_state() const { return impl_->ha_state(); }
 void Engine::resign() { impl_->resign(); }
+
+std::vector<VirtualServiceInfo> Engine::virtual_services() const { return impl_->virtual_services(); }
+Status Engine::capture_start(const CaptureConfig& config) { return impl_->capture_start(config); }
+Result<uint32_t> Engine::capture_stop() { return impl_->capture_stop(); }
+CaptureInfo Engine::capture_status() const { return impl_->capture_status(); }
+Status Engine::trace_start(const TraceOptions& options, std::string* error) {
+  return impl_->trace_start(options, error);
+}
+std::vector<TraceRecord> Engine::trace_read(size_t max) { return impl_->trace_read(max); }
+Status Engine::trace_stop() { return impl_->trace_stop(); }
+TraceInfo Engine::trace_status() const { return impl_->trace_status(); }
 
 }  // namespace ironcore

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "capture/sink.h"
 #include "core/clock.h"
 #include "core/rcu.h"
 #include "explain/events.h"
@@ -22,8 +23,10 @@
 #include "nat/ports.h"
 #include "nat/public_addresses.h"
 #include "port/port.h"
+#include "trace/session.h"
 #include "underlay/registry.h"
 #include "uplink/follower.h"
+#include "virtsvc/registry.h"
 #include "vni/vni.h"
 #include "worker/worker.h"
 
@@ -108,6 +111,16 @@ class Engine::Impl {
   EventLog& events() { return events_; }
   void note_table_levels();  // as events; with the mutex held
 
+  // Virtual services, capture, trace (files of those names).
+  std::vector<VirtualServiceInfo> virtual_services() const;
+  Status capture_start(const CaptureConfig& config);
+  Result<uint32_t> capture_stop();
+  CaptureInfo capture_status() const;
+  Status trace_start(const TraceOptions& options, std::string* error);
+  std::vector<TraceRecord> trace_read(size_t max);
+  Status trace_stop();
+  TraceInfo trace_status() const;
+
   bool preferred_underlay_allowed(const Ipv6Address& address) const { return addresses_.preferred_allowed(address); }
   const EngineOptions& options() const { return options_; }
 
@@ -118,6 +131,7 @@ class Engine::Impl {
   FlowTable& flows() { return flows_; }
   Ports& ports() { return ports_; }
   Reclaimer& reclaimer() { return reclaimer_; }
+  virtsvc::Registry& virtual_service_registry() { return *virtual_services_; }
   void start_ports_only() { ports_.start_uplinks(); }
 
   // High availability (ha.cc).
@@ -174,6 +188,11 @@ class Engine::Impl {
   void stop_when_unused(Port& port);
   void reset_routes(Vni& vni);
 
+  std::unique_ptr<virtsvc::Registry> create_virtual_services(uint64_t secret) const;
+  void release_virtual_services(Port& port);
+  Port* captured_port(const CaptureInterface& wanted) const;
+  void stop_capturing(const Interface& interface);
+
   void follow_neighbours();
   void run_housekeeping();
   void announce_to(const Interface& interface);
@@ -196,6 +215,7 @@ class Engine::Impl {
   LoadBalancerTable load_balancers_;
   LoadBalancerSlots balancer_slots_;
   VniTable vnis_;
+  std::unique_ptr<virtsvc::Registry> virtual_services_;  // null: none are configured
   WorkerShared shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
 
@@ -206,6 +226,13 @@ class Engine::Impl {
   std::map<std::string, uint16_t, std::less<>> balancer_slot_;  // by id
   const std::string uuid_;
   bool initialized_ = false;
+
+  struct {
+    std::unique_ptr<CaptureSink> sink;  // null: inactive
+    CaptureConfig config;
+  } capture_;
+  std::shared_ptr<trace::Session> trace_;  // null: inactive
+  TraceInfo last_trace_;
 
   std::vector<std::thread> worker_threads_;
   std::atomic<bool> stop_workers_{false};

@@ -123,6 +123,8 @@ Status Engine::Impl::delete_interface(std::string_view id) {
   withdraw(*interface.port);
   flow_limits_.set_instance(interface.port->id, 0);
   remove_public_addresses(interface);
+  release_virtual_services(*interface.port);
+  stop_capturing(interface);
   publish_poll_lists();
   underlay_.erase({UnderlayType::kInterface, interface.port->id, vni.number, {}});
   if (interface.request.ipv4 != Ipv4Address{}) vni.routes.remove(host_route(interface.request.ipv4));

@@ -83,6 +83,8 @@ class Walk {
   Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before);
   void note_room(const Decision& decision);
   void use_flow();
+  bool asks_virtual_service() const;
+  void virtual_service();
   void execute(const FlowProgram& program, const translate::Rewrite& rewrite);
   void too_big(uint32_t mtu);
   void finish(PacketVerdict verdict, const Port& out, uint16_t l3);
@@ -130,6 +132,7 @@ void Walk::follow() {
     resolution.content = content_of(*entry_);
   } else {
     if (from && concerns_gateway(key_) && served(*from)) return;
+    if (from && asks_virtual_service()) return virtual_service();
     resolution = resolve(from);
     if (resolution.drop != kNoDrop) return drop("", resolution.drop);
     if (resolution.answer_echo) {
@@ -252,6 +255,7 @@ Resolution Walk::resolve_again(const FlowEntry& stale, bool& decided) {
 // A new flow needs room. Whether another one makes some depends on all that exist.
 void Walk::note_room(const Decision& decision) {
   if (packet_.kind == PacketKind::kIcmpError || packet_.kind == PacketKind::kLaterFragment) return;
+  if (decision.forward.content.owner.one_way) return;  // goes on without an entry
   const uint16_t owner = decision.forward.content.owner.port;
   const uint32_t quota = shared_.flow_limits.quota(owner), connections = shared_.flow_limits.connections(owner);
   if (quota != 0 && connections >= quota)
@@ -289,7 +293,21 @@ void Walk::follow_error(const InterfaceView* from) {
   execute(program, {});
 }
 
+// Whether a VM's packet is for a virtual service, which comes before everything else.
+bool Walk::asks_virtual_service() const {
+  return shared_.virtual_services && !key_.is_v6() && !key_.fragment &&
+         shared_.virtual_services->find_request(key_.proto, net::load<Ipv4Address>(&key_.dst4),
+                                                net::swap16(key_.dst_port));
+}
+
+// A virtual service's port is given out when the packet really comes: its bytes are not foreseen.
+void Walk::virtual_service() {
+  note("virtual service", "goes on in the other family, without overlay");
+  part_.verdict = PacketVerdict::kConsumed;
+}
+
 void Walk::execute(const FlowProgram& program, const translate::Rewrite& rewrite) {
+  if (program.action == Action::kVirtualService) return virtual_service();
   uint8_t* ip = frame_.start() + packet_.l3;
   uint16_t ip_length = packet_.ip_length;
   Port* out = nullptr;

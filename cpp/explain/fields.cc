@@ -153,6 +153,9 @@ FlowProgramInfo describe(const FlowProgram& program, const translate::Rewrite& r
       info.outer_source = underlay_address(host_prefix, program.outer_src_low);
       info.outer_destination = program.outer_dst;
       break;
+    case Action::kVirtualService:
+      info.action = PacketAction::kVirtualService;
+      break;
   }
   info.translation = static_cast<Translation>(rewrite.kind);
   if (rewrite.kind != translate::RewriteKind::kNone) info.new_address = address_of(rewrite);
@@ -186,6 +189,7 @@ std::string to_string(const FlowProgramInfo& program) {
     return text + "deliver to device " + program.device + owner;
   }
   const std::string target = to_string(program.outer_destination);
+  if (program.action == PacketAction::kVirtualService) return text + "by a virtual service";
   if (program.action == PacketAction::kLoop) return text + "to " + target + " on this host";
   const std::string uplink = program.device.empty() ? "the uplink it came in on" : "uplink " + program.device;
   return text + "encapsulate to " + target + " by " + uplink;

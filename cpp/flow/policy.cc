@@ -45,12 +45,6 @@ TimeoutClass timeout_class(const FlowKey& key) {
   return is_icmp(key) ? TimeoutClass::kIcmp : TimeoutClass::kOther;
 }
 
-uint8_t preferred_uplink(const TableView& tables, uint32_t hash) {
-  if (tables.options.wcmp >= 100 || tables.ports.uplinks().size() < 2) return 0;
-  const unsigned first_uplink_slots = (tables.options.wcmp + 5) / 10;
-  return hash % kWcmpSlots < first_uplink_slots ? 0 : 1;
-}
-
 }  // namespace
 
 Decision dropped(const DecisionContext& context, std::string_view stage, DropReason reason) {
@@ -81,6 +75,12 @@ bool firewall_accepts(const DecisionContext& context, const FlowKey& key, const 
 void deliver_to(FlowProgram& program, const InterfaceView& to) {
   program.action = Action::kDeliver;
   program.out_port = to.port;
+}
+
+uint8_t preferred_uplink(const TableView& tables, uint32_t hash) {
+  if (tables.options.wcmp >= 100 || tables.ports.uplinks().size() < 2) return 0;
+  const unsigned first_uplink_slots = (tables.options.wcmp + 5) / 10;
+  return hash % kWcmpSlots < first_uplink_slots ? 0 : 1;
 }
 
 void encapsulate_to(const TableView& tables, FlowProgram& program, const InterfaceView& from, const Route& route,

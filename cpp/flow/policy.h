@@ -23,6 +23,9 @@ void deliver_to(FlowProgram& program, const InterfaceView& to);
 void encapsulate_to(const TableView& tables, FlowProgram& program, const InterfaceView& from, const Route& route,
                     bool is_v6, uint32_t hash);
 
+// 0 or 1: the uplink that flows with this hash prefer.
+uint8_t preferred_uplink(const TableView& tables, uint32_t hash);
+
 // Whose connection it is, and how long it lives without packets.
 FlowOwner owner_of(const InterfaceView& interface, const FlowKey& key);
 FlowOwner owner_of_forwarded(const Vni& network, uint16_t uplink, const FlowKey& key);

@@ -13,6 +13,8 @@ enum class Action : uint8_t {
   kDeliver,  // new Ethernet header (the outer header is stripped if there is one), out of the VM port `out_port`
   kEncap,    // outer IPv6 header, out of uplink `uplink` or, while that is down, of the other one
   kLoop,     // to an underlay address of this host: goes on as if an uplink had received it
+  // IPv4 to IPv6 without overlay, out of uplink `uplink`, or back into a VM (worker/virtual_service.h).
+  kVirtualService,
 };
 
 // What else happens to a packet; a flow that uses none of it pays nothing for it.

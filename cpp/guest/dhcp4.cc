@@ -129,9 +129,10 @@ void write_options(Writer& w, const GuestConfig& config, const ClientMessage& me
   // 169.254.0.0/16 on-link, so that the gateway is reachable with a /32 mask; then the default route through it.
   // dhcpcd (seen with 9.4) takes an on-link route for a host route to the network's address, whatever its mask, and
   // then cannot reach the gateway: for it the gateway comes first as a host route of its own.
-  w.u8(kClasslessRoutes).u8(message.is_dhcpcd ? 21 : 12);
+  w.u8(kClasslessRoutes).u8(static_cast<uint8_t>(12 + (message.is_dhcpcd ? 9 : 0) + (config.virtual_services ? 8 : 0)));
   if (message.is_dhcpcd) w.u8(32).u32(kGatewayIpv4).u32(0);
   w.u8(16).u16(0xa9fe).u32(0).u8(0).u32(kGatewayIpv4);
+  if (config.virtual_services) w.u8(24).u16(0xa9fe).u8(1).u32(kGatewayIpv4);
   w.u8(kSubnetMask).u8(4).u32(0xffffffff);
   w.u8(kInterfaceMtu).u8(2).u16(config.dhcp_mtu);
   if (network_boot) w.u8(kRouters).u8(4).u32(kGatewayIpv4);  // firmware does not know option 121

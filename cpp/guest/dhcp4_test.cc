@@ -122,6 +122,19 @@ TEST(Dhcp4, DhcpcdGetsTheGatewayAsAHostRouteToo) {
   EXPECT_NE(to_hex(answer.frame).find(routes), std::string::npos);
 }
 
+TEST(Dhcp4, VirtualServicesHaveARoute) {
+  GuestConfig config = vm_config();
+  config.virtual_services = true;
+  const Answer answer = ask(config, from_hex(golden::kDiscover));
+  ASSERT_EQ(answer.reply.verdict, Verdict::kReply);
+  EXPECT_EQ(options_of(answer.frame)[3], (std::pair<int, size_t>(121, 20)));
+  const std::string routes =
+      "10a9fe00000000"
+      "00a9fe0001"
+      "18a9fe01a9fe0001";
+  EXPECT_NE(to_hex(answer.frame).find(routes), std::string::npos);
+}
+
 TEST(Dhcp4, OptionOverloadIsReadAndNotEchoed) {
   Frame frame = from_hex(golden::kDiscover);
   // The message type moves into the file field; the option field says so.

@@ -40,9 +40,10 @@ struct GuestConfig {
   Ipv6 ipv6{};
   bool has_ipv6 = false;
   bool ipv6_overlay = false;       // answer neighbour and router solicitations
-  uint16_t dhcp_mtu = 1500;        // DHCPv4 option 26
+  uint16_t dhcp_mtu = 1500;        // DHCPv4 option 26; router advertisements tell it unless it is 1500
   std::span<const uint32_t> dns4;  // host byte order, at most 63 are sent
   std::span<const Ipv6> dns6;      // at most 15 are sent
+  bool virtual_services = false;   // DHCPv4 option 121 also has 169.254.1.0/24, where such services live
   std::string_view hostname;       // DHCPv4 option 12, at most 63 bytes, empty: not sent
   std::optional<PxeConfig> pxe;
 };

@@ -46,11 +46,40 @@ TEST(Nd, ChecksWhatRfc4861Demands) {
 
 TEST(Nd, RouterMessagesOfVmsAreDropped) { expect_drop(vm_config(), golden::kRogueRa, GuestDrop::kNdFromGuest); }
 
-TEST(Ra, AnswersSolicitations) { expect_reply(vm_config(), golden::kRouterSolicitation, golden::kRouterAdvertisement); }
+GuestConfig with_mtu(uint16_t mtu) {
+  GuestConfig config = vm_config();
+  config.dhcp_mtu = mtu;
+  return config;
+}
+
+TEST(Ra, AnswersSolicitations) {
+  expect_reply(with_mtu(1500), golden::kRouterSolicitation, golden::kRouterAdvertisement);
+}
+
+TEST(Ra, TellsAnMtuThatIsNotTheDefault) {
+  Frame out(128), usual(128);
+  usual.resize(periodic_ra(with_mtu(1500), usual));
+  for (const uint16_t mtu : {uint16_t{1280}, uint16_t{1450}}) {
+    out.resize(128);
+    out.resize(periodic_ra(with_mtu(mtu), out));
+    ASSERT_EQ(out.size(), usual.size() + 8);
+    EXPECT_EQ(out[19], usual[19] + 8);
+    EXPECT_TRUE(std::equal(usual.begin() + 20, usual.begin() + 56, out.begin() + 20));
+    EXPECT_TRUE(std::equal(usual.begin() + 58, usual.end(), out.begin() + 58));
+    EXPECT_EQ(Frame(out.end() - 8, out.end()),
+              (Frame{5, 1, 0, 0, 0, 0, static_cast<uint8_t>(mtu >> 8), static_cast<uint8_t>(mtu)}));
+    uint32_t sum = 58 + static_cast<uint32_t>(out.size() - 54);
+    for (size_t i = 22; i < out.size(); i += 2) sum += uint32_t{out[i]} << 8 | out[i + 1];
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    EXPECT_EQ(sum, 0xffffu);
+  }
+  // No MTU of an IPv6 link.
+  EXPECT_EQ(periodic_ra(with_mtu(1279), out), usual.size());
+}
 
 TEST(Nd, PeriodicFrames) {
   Frame out(128);
-  GuestConfig config = vm_config();
+  GuestConfig config = with_mtu(1500);
   EXPECT_EQ(to_hex(std::span(out).first(periodic_ra(config, out))), golden::kPeriodicRa);
   EXPECT_EQ(to_hex(std::span(out).first(periodic_na(config, out))), golden::kPeriodicNa);
   EXPECT_EQ(periodic_ra(config, std::span(out).first(20)), 0u);

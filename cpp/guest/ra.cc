@@ -9,6 +9,7 @@ constexpr uint8_t kRouterAdvertisement = 134;
 constexpr uint8_t kManaged = 0x80, kOtherConfig = 0x40;
 constexpr uint16_t kRouterLifetimeSeconds = 65535;
 constexpr size_t kSolicitationLength = 8;
+constexpr uint16_t kEthernetMtu = 1500, kMinimumMtu = 1280;
 
 Writer advertisement(std::span<uint8_t> out, const GuestConfig& config, const Mac& eth_dst, const Ipv6& dst) {
   Writer w(out);
@@ -16,6 +17,8 @@ Writer advertisement(std::span<uint8_t> out, const GuestConfig& config, const Ma
   ipv6_header(w, kProtoIcmp6, 255, kGatewayIpv6, dst);
   w.u8(kRouterAdvertisement).u8(0).u16(0).u8(255).u8(kManaged | kOtherConfig).u16(kRouterLifetimeSeconds).u32(0).u32(0);
   w.u8(1).u8(1).bytes(config.port_mac);  // source link-layer address
+  // Guests without DHCPv4 learn the MTU here only. Less than 1280 is none for IPv6.
+  if (config.dhcp_mtu != kEthernetMtu && config.dhcp_mtu >= kMinimumMtu) w.u8(5).u8(1).u16(0).u32(config.dhcp_mtu);
   finish_ipv6(w, 2);
   return w;
 }

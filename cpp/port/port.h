@@ -24,6 +24,8 @@ struct PortMeters {
   Meter total, public_;
 };
 
+struct CaptureSink;  // capture/sink.h
+
 // A MAC with its bytes in memory order in the low 48 bits, and whether it is known.
 class AtomicMac {
  public:
@@ -58,6 +60,7 @@ struct alignas(64) Port {
   bool shared_tx_queue = false;     // fewer queues than workers: take tx_lock
   std::atomic<bool> link_up{true};  // VFs always count as up
   rte_spinlock_t tx_lock = RTE_SPINLOCK_INITIALIZER;
+  std::atomic<CaptureSink*> capture{nullptr};  // where copies of received frames go, null: nowhere
 
   // Control side.
   std::string device_name;

@@ -5,28 +5,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "ironcore/types.h"
+#include "ironcore/virtual_service.h"
 #include "virtsvc/slots.h"
 
 namespace ironcore::virtsvc {
-
-// Ports are in host byte order.
-struct ServiceConfig {
-  uint8_t protocol = 0;           // TCP or UDP
-  Ipv4Address virtual_address{};  // as VMs see it
-  uint16_t virtual_port = 0;
-  Ipv6Address server_address{};
-  uint16_t server_port = 0;
-
-  bool operator==(const ServiceConfig&) const = default;
-};
-
-// Reads `IPv4,port,IPv6,port` without spaces; ports 1..65535. std::invalid_argument says which part is wrong.
-ServiceConfig parse_service(uint8_t protocol, std::string_view text);
 
 struct Service {
   Service(const ServiceConfig& service_config, const Ipv6Address& service_underlay, SlotTimeouts timeouts,

@@ -96,6 +96,7 @@ void ServiceSlots::link(uint16_t index, uint64_t client, uint32_t now) {
   uint16_t& head = head_of(client);
   slot.last_used.store(now, std::memory_order_relaxed);
   slot.established.store(false, std::memory_order_relaxed);
+  slot.handshake.store(kNothing, std::memory_order_relaxed);
   slot.next = std::exchange(head, static_cast<uint16_t>(index + 1));
   slot.client.store(client, std::memory_order_release);
   used_.fetch_add(1, std::memory_order_relaxed);
@@ -118,7 +119,10 @@ std::optional<uint16_t> ServiceSlots::assign(const Client& client, uint32_t now)
   Lock lock(lock_);
   if (const auto known = find(packed)) {
     Slot& slot = slots_[*known];
-    if (!remaining(slot, now)) slot.established.store(false, std::memory_order_relaxed);  // another connection
+    if (!remaining(slot, now)) {  // another connection
+      slot.established.store(false, std::memory_order_relaxed);
+      slot.handshake.store(kNothing, std::memory_order_relaxed);
+    }
     slot.last_used.store(now, std::memory_order_relaxed);
     return known;
   }
@@ -168,6 +172,26 @@ void ServiceSlots::touch(uint16_t slot, const Client& client, uint32_t now, bool
   if (touched.established.load(std::memory_order_relaxed) == established) return;
   if (touched.established.exchange(established, std::memory_order_relaxed) && !established)
     closed_.fetch_add(1, std::memory_order_release);
+}
+
+void ServiceSlots::track(uint16_t slot, const Client& client, uint32_t now, uint8_t tcp_flags) {
+  constexpr uint8_t kFinFlag = 0x01, kSynFlag = 0x02, kRstFlag = 0x04, kAckFlag = 0x10;
+  if (slot >= kCount || slots_[slot].client.load(std::memory_order_acquire) != pack(client)) return;
+  std::atomic<uint8_t>& handshake = slots_[slot].handshake;
+  const uint8_t seen = handshake.load(std::memory_order_relaxed);
+  const uint8_t flags = tcp_flags & (kFinFlag | kSynFlag | kRstFlag | kAckFlag);
+  uint8_t next = seen;
+  if (flags & (kFinFlag | kRstFlag)) {
+    next = kNothing;
+  } else if (seen == kNothing && flags == kSynFlag) {
+    next = kSyn;
+  } else if (seen == kSyn && flags == (kSynFlag | kAckFlag)) {
+    next = kSynAck;
+  } else if (seen == kSynAck && flags == kAckFlag) {
+    next = kOpen;
+  }
+  if (next != seen) handshake.store(next, std::memory_order_relaxed);
+  touch(slot, client, now, next == kOpen);
 }
 
 bool ServiceSlots::release(uint16_t slot, const Client& client) {

@@ -66,6 +66,10 @@ class ServiceSlots {
   // the client no longer holds the slot. Lock-free.
   void touch(uint16_t slot, const Client& client, uint32_t now, bool established);
 
+  // The same for a TCP segment, of either direction: SYN, SYN+ACK and ACK in this order open the connection, FIN or RST
+  // close it. `tcp_flags`: byte 13 of the header.
+  void track(uint16_t slot, const Client& client, uint32_t now, uint8_t tcp_flags);
+
   // For clients that are gone, not for each connection that ends: a full table is searched again after it, and a guest
   // could have that done per packet. False: the client does not hold the slot.
   bool release(uint16_t slot, const Client& client);
@@ -83,6 +87,7 @@ class ServiceSlots {
 
  private:
   static constexpr uint32_t kHeads = 65536;
+  enum Handshake : uint8_t { kNothing, kSyn, kSynAck, kOpen };
 
   // All zero: free.
   struct Slot {
@@ -90,6 +95,7 @@ class ServiceSlots {
     std::atomic<uint32_t> last_used;
     uint16_t next;  // of the chain, 1-based
     std::atomic<bool> established;
+    std::atomic<uint8_t> handshake;  // of Handshake
   };
   struct Free {
     void operator()(void* memory) const { std::free(memory); }

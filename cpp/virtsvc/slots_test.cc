@@ -64,6 +64,38 @@ TEST(VirtualServiceSlots, AClientKeepsItsSlot) {
   EXPECT_EQ(slots.client_of(kCount), std::nullopt);
 }
 
+// Whether the slot of client 1 is still held so long after these segments that only an open connection keeps it.
+bool open_after(const std::vector<uint8_t>& segments) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  fill(slots, 0);
+  for (const uint8_t flags : segments) slots.track(1, client(1), 0, flags);
+  for (unsigned i = 2; i <= kCount; ++i) slots.touch(static_cast<uint16_t>(i % kCount), client(i), 31, false);
+  return !slots.assign(client(kCount + 1), 31);
+}
+
+TEST(VirtualServiceSlots, TheHandshakeOpensAndFinOrResetCloses) {
+  constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPush = 8, kAck = 16, kEce = 64, kCwr = 128;
+  EXPECT_TRUE(open_after({kSyn, kSyn | kAck, kAck}));
+  EXPECT_TRUE(open_after({kSyn | kEce | kCwr, kSyn | kAck | kEce, kAck | kPush}));
+  EXPECT_TRUE(open_after({kSyn, kSyn, kSyn | kAck, kAck, kAck, kSyn}));
+  EXPECT_FALSE(open_after({}));
+  EXPECT_FALSE(open_after({kAck}));
+  EXPECT_FALSE(open_after({kSyn, kAck}));
+  EXPECT_FALSE(open_after({kSyn, kSyn | kAck}));
+  EXPECT_FALSE(open_after({kSyn, kSyn | kAck, kAck, kFin | kAck}));
+  EXPECT_FALSE(open_after({kSyn, kSyn | kAck, kAck, kRst}));
+  EXPECT_FALSE(open_after({kSyn, kSyn | kAck, kRst, kAck}));
+  EXPECT_TRUE(open_after({kSyn, kSyn | kAck, kAck, kRst, kSyn, kSyn | kAck, kAck}));
+}
+
+TEST(VirtualServiceSlots, SegmentsOfOthersOpenNothing) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  fill(slots, 0);
+  for (const uint8_t flags : {2, 18, 16}) slots.track(1, client(2), 0, flags);
+  for (const uint8_t flags : {2, 18, 16}) slots.track(kCount, client(1), 0, flags);
+  EXPECT_EQ(slots.assign(client(kCount + 1), 31), 1);
+}
+
 TEST(VirtualServiceSlots, NobodyHasTheUnspecifiedAddress) {
   ServiceSlots slots(kTimeouts, kSecret);
   EXPECT_EQ(slots.assign({5, 40000, {}}, 0), std::nullopt);

@@ -4,6 +4,7 @@
 #include "net/checksum.h"
 #include "worker/burst.h"
 #include "worker/packet_steps.h"
+#include "worker/virtual_service.h"
 
 namespace ironcore {
 namespace {
@@ -17,7 +18,7 @@ const uint8_t* data_of(const rte_mbuf* frame) { return rte_pktmbuf_mtod(frame, c
 void complete_checksum(rte_mbuf* frame, const FlowKey& key, const ParsedPacket& packet) {
   auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
   if (!packet.is_fragment())
-    net::write_l4_checksum(start + packet.l3, key.is_v6(), key.proto, start + packet.l4,
+    net::write_l4_checksum(start + packet.l3, key.is_v6(), packet.proto, start + packet.l4,
                            size_t{packet.l3} + packet.ip_length - packet.l4);
 }
 
@@ -93,8 +94,11 @@ void Worker::take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, boo
     FlowKey& key = burst.key[at];
     const DropReason reason = parse_uplink_frame(start, length, tables_.host_prefix, key, burst.packet[at]);
     if (reason != kNoDrop) [[unlikely]] {
-      drop(port, frame, reason);
-      continue;
+      if (reason != DropReason::not_overlay || length < kOuterHeaders) {
+        drop(port, frame, reason);
+        continue;
+      }
+      if (!take_plain(port, frame, key, burst.packet[at])) continue;
     }
     burst.hash[at] = flows_.hash(key);
     if (spread) {
@@ -111,8 +115,33 @@ void Worker::take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, boo
   forward(port, nullptr, burst);
 }
 
+// Without overlay come answers of virtual services, which go on as flows, and errors of routers.
+bool Worker::take_plain(Port& port, rte_mbuf* frame, FlowKey& key, ParsedPacket& packet) {
+  const uint8_t* start = data_of(frame);
+  const uint8_t* ip = start + net::kEthLen;
+  const uint16_t type = net::load<uint16_t>(start + 12);
+  const bool ours = type == net::kEtherIpv6 && ip[0] >> 4 == 6 && net::load<uint64_t>(ip + 24) == tables_.host_prefix;
+  key.scope = net::load<uint64_t>(ip + 32);
+  key.side = Side::kUplink;
+  if (ours && shared_.virtual_services && is_virtual_service(key.scope)) {
+    const DropReason reason = parse_ipv6(start, net::kEthLen, frame->data_len, key, packet);
+    if (reason == kNoDrop) {
+      if (checksum_missing(frame)) complete_checksum(frame, key, packet);
+      return true;
+    }
+    drop(port, frame, reason);
+  } else if (ours && ip[6] == net::kIcmp6) {
+    take_underlay_error(port, frame);
+  } else {
+    drop(port, frame, unsupported_ether_type(type, false));
+  }
+  return false;
+}
+
 void Worker::forward(Port& port, const InterfaceView* from, Burst& burst) {
   for (unsigned i = 0; i < burst.count; ++i) burst.candidate[i] = flows_.candidate(burst.hash[i]);
+  if (trace_nodes_) [[unlikely]]
+    trace_hits(port, burst);
   for (unsigned i = 0; i < burst.count; ++i) {
     FlowEntry* entry = flows_.verify(burst.candidate[i], burst.key[i], burst.hash[i]);
     const ParsedPacket& packet = burst.packet[i];

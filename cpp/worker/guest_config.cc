@@ -16,6 +16,7 @@ guest::GuestConfig guest_config(const WorkerShared& shared, const Port& port, co
   config.dhcp_mtu = shared.options.dhcp_mtu;
   config.dns4 = shared.dns4;
   config.dns6 = shared.dns6;
+  config.virtual_services = shared.virtual_services != nullptr;
   config.hostname = interface.hostname;
   if (interface.pxe) {
     guest::PxeConfig pxe;

@@ -2,6 +2,7 @@
 #include "overlay/outer_header.h"
 #include "worker/burst.h"
 #include "worker/packet_steps.h"
+#include "worker/virtual_service.h"
 
 namespace ironcore {
 namespace {
@@ -64,6 +65,9 @@ void Worker::execute(Port& port, const FlowProgram& program, const translate::Re
       break;
     case Action::kLoop:
       loop(port, program, frame, ip, ip_length);
+      break;
+    case Action::kVirtualService:
+      execute_virtual(port, program, VirtualFlow::of(rewrite), frame, packet);
       break;
   }
 }

@@ -1,6 +1,7 @@
 // First packets of flows, and packets of flows whose tables have changed.
 #include "overlay/echo.h"
 #include "overlay/too_big.h"
+#include "trace/session.h"
 #include "translate/icmp_error.h"
 #include "worker/burst.h"
 #include "worker/packet_steps.h"
@@ -39,11 +40,14 @@ void Worker::forward_slowly(Port& port, const InterfaceView* from, Burst& burst,
   } else if (resolution.answer_echo) {
     answer_echo(port, frame, burst.packet[at]);
   } else {
+    if (trace_nodes_) trace_path(port, frame, resolution.content.program, resolution.content.rewrite, true);
     execute(port, resolution.content.program, resolution.content.rewrite, frame, burst.packet[at]);
   }
 }
 
 Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports) {
+  if (shared_.virtual_services)
+    if (auto decision = decide_virtual(key, from)) return *std::move(decision);
   const DecisionContext context{tables_, ports, before};
   Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
   // Whoever pretends to be the gateway must not get what the VM sends there.
@@ -177,6 +181,7 @@ void Worker::forward_unusual(Port& port, const InterfaceView* from, Burst& burst
     connections_.remember_fragments(later_fragment_key(rte_pktmbuf_mtod(frame, const uint8_t*), burst.key[at], packet),
                                     content, entry->generation_index.load(std::memory_order_relaxed),
                                     entry->generation.load(std::memory_order_relaxed), tick_);
+  if (trace_nodes_) trace_path(port, frame, content.program, content.rewrite, false);
   execute(port, content.program, content.rewrite, frame, packet);
 }
 
@@ -204,6 +209,7 @@ void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, 
     return;
   }
   FlowProgram program = resolution.content.program;
+  if (trace_nodes_) trace_path(port, frame, program, resolution.content.rewrite, false);
   if (program.features & kRewrite) {
     program.features &= static_cast<uint8_t>(~kRewrite);
     translate::PacketView view = view_of(static_cast<uint8_t*>(frame->buf_addr), start, packet);
@@ -257,6 +263,7 @@ bool Worker::serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame)
   if (answer.verdict == guest::Verdict::kReply) {
     reply->data_len = static_cast<uint16_t>(answer.length);
     reply->pkt_len = static_cast<uint32_t>(answer.length);
+    if (trace_) trace_answer(port, frame, reply);
     send(port, reply);
     rte_pktmbuf_free(frame);
     return true;
@@ -287,6 +294,7 @@ void Worker::too_big(Port& port, rte_mbuf* frame, const ParsedPacket& packet, ui
       --icmp_budget_;
       reply->data_len = static_cast<uint16_t>(length);
       reply->pkt_len = static_cast<uint32_t>(length);
+      if (trace_) trace_->follow(*frame, *reply);
       send(port, reply);
     } else {
       rte_pktmbuf_free(reply);

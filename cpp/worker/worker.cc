@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "core/log.h"
+#include "trace/session.h"
 
 namespace ironcore {
 namespace {
@@ -77,6 +78,7 @@ unsigned Worker::drain_rings() {
   unsigned seen = 0;
   if (!rte_ring_empty(injected_)) {
     const unsigned count = rte_ring_sc_dequeue_burst(injected_, reinterpret_cast<void**>(frames), kBurst, nullptr);
+    if (trace_) trace_->number(frames, count);
     for (unsigned i = 0; i < count; ++i) {
       Port& port = *ports_[frames[i]->port];
       if (port.interface.load(std::memory_order_acquire)) {
@@ -121,6 +123,8 @@ void Worker::update_time() {
 
 unsigned Worker::poll() {
   update_time();
+  trace_ = shared_.trace_session.load(std::memory_order_acquire);
+  trace_nodes_ = trace_ && trace_->nodes();
   stats_.polls.increment();
   unsigned seen = drain_rings();
   if (const PollList* list = poll_list_.load(std::memory_order_acquire)) {
@@ -130,6 +134,11 @@ unsigned Worker::poll() {
       const unsigned count = rte_eth_rx_burst(port->id, queue, frames, kBurst);
       if (count == 0) continue;
       seen += count;
+      CaptureSink* sink = port->capture.load(std::memory_order_acquire);
+      if (sink || trace_) [[unlikely]] {
+        if (trace_) trace_received(*port, frames, count);
+        if (sink) capture(*sink, frames, count);
+      }
       if (port->is_uplink) {
         receive_from_uplink(*port, frames, count, spread && port->rx_queues == 1);
       } else {
@@ -139,6 +148,8 @@ unsigned Worker::poll() {
   }
   if (!looped_.empty()) drain_loop();
   if (!tx_pending_.empty()) flush_all();
+  if (!copies_.empty()) [[unlikely]]
+    send_copies();
   if (seen) stats_.packets.add(seen);
   return seen;
 }
@@ -153,6 +164,8 @@ void Worker::flush(uint16_t id) {
   Port& port = *ports_[id];
   TxBuffer& buffer = tx_[id];
   uint64_t bytes = 0;
+  if (trace_) [[unlikely]]
+    trace_sent(id, buffer.frames, buffer.count);
   // Lengths are read before the device owns the frames.
   for (unsigned i = 0; i < buffer.count; ++i) bytes += buffer.frames[i]->pkt_len;
   const uint16_t wanted = static_cast<uint16_t>(buffer.count);
@@ -176,6 +189,8 @@ void Worker::flush(uint16_t id) {
 
 void Worker::drop(Port& port, rte_mbuf* frame, DropReason reason) {
   stats_.ports[port.id].drops[static_cast<size_t>(reason)].increment();
+  if (trace_) [[unlikely]]
+    trace_drop(port, frame, reason);
   rte_pktmbuf_free(frame);
 }
 

@@ -7,15 +7,27 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/clock.h"
 #include "flow/connections.h"
 #include "flow/decide.h"
 #include "guest/guest.h"
+#include "translate/rewrite.h"
+#include "virtsvc/registry.h"
 #include "worker/stats.h"
 
 namespace ironcore {
+
+struct VirtualFlow;
+namespace overlay {
+struct TooBigNotice;
+}
+namespace trace {
+class Session;
+enum class Node : uint8_t;
+}  // namespace trace
 
 // What all workers share.
 struct WorkerShared {
@@ -29,8 +41,10 @@ struct WorkerShared {
   Clock& clock;
   std::vector<uint32_t> dns4;
   std::vector<guest::Ipv6> dns6;
-  std::vector<class Worker*> workers;  // filled before any of them runs
-  FlowObserver* observer = nullptr;    // set before any of them is made
+  std::vector<class Worker*> workers;                   // filled before any of them runs
+  virtsvc::Registry* virtual_services = nullptr;        // null: none are configured
+  std::atomic<trace::Session*> trace_session{nullptr};  // null: nobody traces
+  FlowObserver* observer = nullptr;                     // set before any worker is made
 };
 
 // What guest services answer on this interface at present; holds views into all three.
@@ -111,6 +125,37 @@ class Worker {
   void answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet);
   void too_big(Port& port, rte_mbuf* frame, const ParsedPacket& packet, uint32_t mtu);
 
+  // What an uplink brings without overlay: answers of virtual services, errors of routers.
+  bool take_plain(Port& port, rte_mbuf* frame, FlowKey& key, ParsedPacket& packet);  // false: the frame is done with
+  void take_underlay_error(Port& port, rte_mbuf* frame);
+  bool write_relayed(const overlay::TooBigNotice& notice, const InterfaceView& from, uint8_t* start,
+                     rte_mbuf* error) const;
+  std::optional<FlowContent> flow_towards_sender(const overlay::TooBigNotice& notice, const InterfaceView& from,
+                                                 FlowKey key) const;
+
+  // Virtual services.
+  std::optional<Decision> decide_virtual(const FlowKey& key, const InterfaceView* from);
+  void execute_virtual(Port& port, const FlowProgram& program, VirtualFlow flow, rte_mbuf* frame,
+                       const ParsedPacket& packet);
+  void to_server(Port& port, const FlowProgram& program, virtsvc::Service& service, uint16_t slot, rte_mbuf* frame,
+                 const ParsedPacket& packet, translate::PacketView& view);
+  void to_client(Port& port, virtsvc::Service& service, uint16_t slot, rte_mbuf* frame, const ParsedPacket& packet,
+                 translate::PacketView& view);
+
+  // Capture: copies of received frames, sent after what is forwarded.
+  void capture(CaptureSink& sink, rte_mbuf* const* frames, unsigned count);
+  void send_copies();
+
+  // Trace; only while trace_ is set.
+  void trace_received(Port& port, rte_mbuf* const* frames, unsigned count);
+  void trace_sent(uint16_t port, rte_mbuf* const* frames, unsigned count);
+  void trace_drop(const Port& port, const rte_mbuf* frame, DropReason reason);
+  void trace_hits(Port& port, const Burst& burst);
+  void trace_path(const Port& port, const rte_mbuf* frame, const FlowProgram& program,
+                  const translate::Rewrite& rewrite, bool decided);
+  void trace_steps(const Port& port, const rte_mbuf* frame, std::span<const trace::Node> path, uint16_t out);
+  void trace_answer(const Port& port, const rte_mbuf* request, rte_mbuf* answer);
+
   // Output.
   void execute(Port& port, const FlowProgram& program, const translate::Rewrite& rewrite, rte_mbuf* frame,
                const ParsedPacket& packet);
@@ -140,6 +185,10 @@ class Worker {
   uint64_t next_tick_at_ = 0;
   Tick tick_ = 0;
   bool aging_left_ = false;
+  trace::Session* trace_ = nullptr;  // of this round
+  bool trace_nodes_ = false;
+  uint16_t virtual_ip_id_ = 0;
+  std::vector<std::pair<CaptureSink*, rte_mbuf*>> copies_;
   unsigned icmp_budget_ = 0;  // errors that may be sent until the next tick
   std::atomic<const PollList*> poll_list_{nullptr};
   rte_ring* handed_over_;  // uplink frames from other workers

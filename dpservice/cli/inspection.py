@@ -328,6 +328,7 @@ def state(session: Session, interface_id: str) -> None:
 @click.option("--interface-id", required=True)
 @click.option("--quota", type=UINT32, help="Flows it may have; 0: no limit but the table.")
 @click.option("--tcp-established", type=_SECONDS)
+@click.option("--tcp-forwarded", type=_SECONDS, help="To targets and ports of other hosts.")
 @click.option("--tcp-transitory", type=_SECONDS, help="Opening, closing, closed.")
 @click.option("--udp", type=_SECONDS)
 @click.option("--icmp", type=_SECONDS)

@@ -195,6 +195,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("Quota", _spec("quota")),
         ("Flows", _spec("flows")),
         ("TcpEstablished", _spec("tcp_established")),
+        ("TcpForwarded", _spec("tcp_forwarded")),
         ("TcpTransitory", _spec("tcp_transitory")),
         ("Udp", _spec("udp")),
         ("Icmp", _spec("icmp")),

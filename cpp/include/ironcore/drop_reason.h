@@ -60,7 +60,10 @@ namespace ironcore {
   X(dhcp6_malformed, "DHCPv6 message that cannot be parsed")                                    \
   X(dhcp6_no_address, "DHCPv6 on an interface without IPv6 address")                            \
   X(dhcp6_message_type, "DHCPv6 message that a server does not answer")                         \
-  X(icmp_malformed, "echo request to the gateway with bad length or checksum")
+  X(icmp_malformed, "echo request to the gateway with bad length or checksum")                  \
+  X(underlay_error, "ICMP error of the underlay about no flow of this host, or one too many")   \
+  X(virtual_service_full, "all ports of the virtual service are in use")                        \
+  X(virtual_service_unknown, "from a virtual service's server, but to no client of it")
 
 enum class DropReason : uint8_t {
 #define IRONCORE_DROP_ENUM(name, text) name,

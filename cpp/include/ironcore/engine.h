@@ -13,11 +13,14 @@
 #include <string_view>
 #include <vector>
 
+#include "ironcore/capture.h"
 #include "ironcore/drop_reason.h"
 #include "ironcore/inspection.h"
 #include "ironcore/services.h"
 #include "ironcore/status.h"
+#include "ironcore/trace.h"
 #include "ironcore/types.h"
+#include "ironcore/virtual_service.h"
 
 namespace ironcore {
 
@@ -87,6 +90,9 @@ struct EngineOptions {
   // High availability: two engines on one host, one of which is active.
   std::string active_lockfile;  // packets are received only while this file is locked exclusively; empty: always
   std::string sync_tap;         // netdev of a device that leads to the other engine; empty: none
+  // At most 256; per protocol no virtual endpoint and no server endpoint may repeat.
+  std::vector<virtsvc::ServiceConfig> virtual_services;
+  bool capture_in_software = true;  // false: capture_start() answers NOT_ACTIVE, as the reference without offload
 };
 
 // Start-up failure; what() says which option, port or resource.
@@ -336,6 +342,17 @@ class Engine {
   HaState ha_state() const;  // kActive without lock file
   // Lets go of the lock file first, then receives no more packets: what stop() begins with. Not to be taken back.
   void resign();
+
+  // Virtual services, capture, trace.
+  std::vector<VirtualServiceInfo> virtual_services() const;  // in the order of the options
+  Status capture_start(const CaptureConfig& config);         // all interfaces or none
+  Result<uint32_t> capture_stop();                           // how many interfaces were captured
+  CaptureInfo capture_status() const;
+  // ALREADY_ACTIVE, or BAD_REQUEST and in `error`, unless null, what is wrong with the options.
+  Status trace_start(const TraceOptions& options, std::string* error = nullptr);
+  std::vector<TraceRecord> trace_read(size_t max);  // at most that many of those that wait, oldest first
+  Status trace_stop();                              // what was not read is gone
+  TraceInfo trace_status() const;
 
  private:
   friend struct EngineAccess;  // tests and benches

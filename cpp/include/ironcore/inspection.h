@@ -24,7 +24,8 @@ struct PacketFields {
   bool operator==(const PacketFields&) const = default;
 };
 
-enum class PacketAction : uint8_t { kDeliver, kEncapsulate, kLoop };
+// kVirtualService: swapped between a VM's IPv4 and the service's IPv6, without overlay.
+enum class PacketAction : uint8_t { kDeliver, kEncapsulate, kLoop, kVirtualService };
 enum class Translation : uint8_t { kNone, kSource, kDestination, kNat64Out, kNat64In };
 
 // What happens to the packets of one direction of a flow.
@@ -92,7 +93,7 @@ enum class PacketVerdict : uint8_t {
   kSent,       // by the uplink `device`
   kLooped,     // to an underlay address of this host: the next part goes on from there
   kAnswered,   // by this host: `reply` goes back on the port the packet came from
-  kConsumed,   // understood by a guest service, which has nothing to answer
+  kConsumed,   // by a guest service that has nothing to answer, or by a virtual service
 };
 
 // A packet's way from one port or loop to the next.

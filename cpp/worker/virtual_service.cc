@@ -1,0 +1,201 @@
+// Virtual services: flows between a VM and an IPv6 server, without overlay, firewall, NAT and rate.
+#include "worker/packet_steps.h"
+#include "worker/virtual_service.h"
+
+#include "flow/policy.h"
+#include "overlay/outer_header.h"
+#include "translate/family.h"
+#include "worker/burst.h"
+#include "worker/frame.h"
+
+namespace ironcore {
+namespace {
+
+using virtsvc::Client;
+using virtsvc::Service;
+using virtsvc::ServiceSlots;
+
+// Its index is in the service's address.
+uint16_t index_of(const Service& service) {
+  return static_cast<uint16_t>(net::load<uint32_t>(service.underlay.data() + 12));
+}
+
+Decision refused(DropReason reason) {
+  Decision decision;
+  decision.drop = reason;
+  return decision;
+}
+
+// Both directions of the client's connection. `request`: its key on the VM's side; `to_vm`: an answer came first.
+Decision both_directions(const TableView& tables, const InterfaceView& vm, const Service& service, uint16_t slot,
+                         const Client& client, const FlowKey& request, bool to_vm) {
+  Decision::Direction out, back;
+  FlowProgram& program = out.content.program;
+  program.action = back.content.program.action = Action::kVirtualService;
+  program.uplink = preferred_uplink(tables, virtsvc::client_hash(client));
+  program.outer_src_low = net::load<uint64_t>(service.underlay.data() + 8);
+  program.outer_dst = service.config.server_address;
+  back.content.program.out_port = client.vf_port;
+  for (Decision::Direction* direction : {&out, &back}) {
+    VirtualFlow{index_of(service), slot}.store(direction->content.rewrite);
+    direction->content.owner = owner_of(vm, request);
+    read_generation(tables, *vm.network, request, *direction);
+    // The interface may have been replaced before its generation was read.
+    const Port* port = tables.ports.by_id(vm.port);
+    if (!port || port->interface.load(std::memory_order_acquire) != &vm) --direction->generation;
+  }
+  FlowKey answer{};
+  answer.scope = program.outer_src_low;
+  answer.side = Side::kUplink;
+  answer.family = 6;
+  answer.proto = request.proto;
+  net::store(answer.src6, service.config.server_address);
+  net::store(answer.dst6, service.underlay);
+  answer.src_port = net::swap16(service.config.server_port);
+  answer.dst_port = net::swap16(ServiceSlots::port_of(slot));
+  Decision decision;
+  decision.has_reply = true;
+  decision.forward = to_vm ? back : out;
+  decision.reply = to_vm ? out : back;
+  decision.reply_key = to_vm ? request : answer;
+  return decision;
+}
+
+// What a packet tells its service's table: which connections live, and which are open.
+void note_use_of(ServiceSlots& slots, uint16_t slot, const Client& client, Tick now, const ParsedPacket& packet) {
+  if (packet.proto == net::kTcp && packet.tcp_flags) {
+    slots.track(slot, client, now, packet.tcp_flags);
+  } else if (packet.proto == net::kUdp) {
+    slots.touch(slot, client, now, false);
+  }
+}
+
+}  // namespace
+
+// Nothing: the packet is of no virtual service.
+std::optional<Decision> Worker::decide_virtual(const FlowKey& key, const InterfaceView* from) {
+  virtsvc::Registry& services = *shared_.virtual_services;
+  if (from) {
+    if (key.is_v6() || key.fragment) return {};
+    Service* service = services.find_request(key.proto, net::load<Ipv4Address>(&key.dst4), net::swap16(key.dst_port));
+    if (!service) return {};
+    if (tables_.options.antispoof && !from->source_underlay(key)) return refused(DropReason::spoofed_source);
+    const Client client{from->port, net::swap16(key.src_port), net::load<Ipv4Address>(&key.src4)};
+    const auto slot = service->slots.assign(client, tick_);
+    if (!slot) return refused(DropReason::virtual_service_full);
+    return both_directions(tables_, *from, *service, *slot, client, key, false);
+  }
+  if (!is_virtual_service(key.scope) || !key.is_v6() || key.fragment) return {};
+  const Service* service = services.find_reply(key.proto, net::load<Ipv6Address>(key.src6), net::swap16(key.src_port));
+  const auto slot = ServiceSlots::slot_of(net::swap16(key.dst_port));
+  if (!service || !slot || service->underlay != net::load<Ipv6Address>(key.dst6))
+    return refused(DropReason::virtual_service_unknown);
+  const auto client = service->slots.client_of(*slot);
+  const Port* port = client ? tables_.ports.by_id(client->vf_port) : nullptr;
+  const InterfaceView* vm = port ? port->interface.load(std::memory_order_acquire) : nullptr;
+  if (!vm) return refused(DropReason::virtual_service_unknown);
+  FlowKey request{};
+  request.scope = vm->instance;
+  request.side = Side::kVm;
+  request.family = 4;
+  request.proto = key.proto;
+  request.src4 = net::load<uint32_t>(client->address.data());
+  request.dst4 = net::load<uint32_t>(service->config.virtual_address.data());
+  request.src_port = net::swap16(client->port);
+  request.dst_port = net::swap16(service->config.virtual_port);
+  if (!vm->source_underlay(request) && tables_.options.antispoof) return refused(DropReason::virtual_service_unknown);
+  return both_directions(tables_, *vm, *service, *slot, *client, request, true);
+}
+
+void Worker::execute_virtual(Port& port, const FlowProgram& program, VirtualFlow flow, rte_mbuf* frame,
+                             const ParsedPacket& packet) {
+  // An ICMP error about such a connection names no flow of its own, and has no counterpart in the other family.
+  if (packet.kind == PacketKind::kIcmpError) {
+    drop(port, frame, DropReason::not_translatable);
+    return;
+  }
+  auto* ip = rte_pktmbuf_mtod(frame, uint8_t*) + packet.l3;
+  translate::PacketView view{ip,
+                             packet.ip_length,
+                             static_cast<size_t>(ip - static_cast<uint8_t*>(frame->buf_addr)),
+                             static_cast<size_t>(packet.l4 - packet.l3),
+                             packet.proto,
+                             packet.is_fragment()};
+  Service& service = *shared_.virtual_services->services()[flow.service];
+  if (port.is_uplink) {
+    to_client(port, service, flow.slot, frame, packet, view);
+  } else {
+    to_server(port, program, service, flow.slot, frame, packet, view);
+  }
+}
+
+void Worker::to_server(Port& port, const FlowProgram& program, Service& service, uint16_t slot, rte_mbuf* frame,
+                       const ParsedPacket& packet, translate::PacketView& view) {
+  DropReason why = kNoDrop;
+  Port* out = uplink_for(tables_.ports, program, port, why);
+  if (!out) {
+    drop(port, frame, why);
+    return;
+  }
+  const size_t header = static_cast<size_t>(packet.l4 - packet.l3);
+  const size_t header6 = net::kIpv6Len + (packet.is_fragment() ? translate::kFragmentHeader : 0);
+  if (net::kEthLen + header6 + packet.ip_length - header > out->max_frame) {
+    too_big(port, frame, packet, static_cast<uint32_t>(out->max_frame - net::kEthLen - header6 + header));
+    return;
+  }
+  if (packet.kind != PacketKind::kLaterFragment) {
+    // An entry may live longer than its slot.
+    const Client client{port.id, net::swap16(net::load<uint16_t>(view.ip + view.l4)),
+                        net::load<Ipv4Address>(view.ip + 12)};
+    if (service.slots.client_of(slot) != client) {
+      const auto assigned = service.slots.assign(client, tick_);
+      if (!assigned) {
+        drop(port, frame, DropReason::virtual_service_full);
+        return;
+      }
+      slot = *assigned;
+    }
+    note_use_of(service.slots, slot, client, tick_, packet);
+  }
+  const translate::EndsV6 ends{service.underlay, service.config.server_address,
+                               net::swap16(ServiceSlots::port_of(slot)), net::swap16(service.config.server_port)};
+  if (translate::swap_to_v6(view, ends) != translate::Outcome::kOk) {
+    drop(port, frame, DropReason::not_translatable);
+    return;
+  }
+  uint8_t* start = view.ip - net::kEthLen;
+  set_extent(frame, start, net::kEthLen + view.length);
+  overlay::write_ethernet(start, out->peer.load(), out->own_mac, net::kEtherIpv6);
+  send(*out, frame);
+}
+
+void Worker::to_client(Port& port, Service& service, uint16_t slot, rte_mbuf* frame, const ParsedPacket& packet,
+                       translate::PacketView& view) {
+  const auto client = service.slots.client_of(slot);
+  Port* out = client ? ports_[client->vf_port] : nullptr;
+  if (!out || !out->interface.load(std::memory_order_acquire)) {
+    drop(port, frame, DropReason::virtual_service_unknown);
+    return;
+  }
+  if (packet.kind != PacketKind::kLaterFragment) note_use_of(service.slots, slot, *client, tick_, packet);
+  const translate::EndsV4 ends{service.config.virtual_address,
+                               client->address,
+                               net::swap16(service.config.virtual_port),
+                               net::swap16(client->port),
+                               0,
+                               net::swap16(virtual_ip_id_++)};
+  if (translate::swap_to_v4(view, ends) != translate::Outcome::kOk) {
+    drop(port, frame, DropReason::not_translatable);
+    return;
+  }
+  uint8_t* start = view.ip - net::kEthLen;
+  set_extent(frame, start, net::kEthLen + view.length);
+  if (frame->pkt_len > out->max_frame) {
+    drop(port, frame, DropReason::packet_too_big);
+    return;
+  }
+  overlay::write_ethernet(start, out->peer.load(), out->own_mac, net::kEtherIpv4);
+  send(*out, frame);
+}
+
+}  // namespace ironcore

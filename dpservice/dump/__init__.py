@@ -1,0 +1,1 @@
+"""`dpservice-dump`: packets on their way through an engine."""
