@@ -12,6 +12,7 @@ from dpservice import _engine
 MAX_ID = 63
 MAX_BOOT_FILENAME = 31
 MAX_PREFIX_LENGTH = 255
+MAX_PORT = 0xFFFF
 ANY_IPV4 = bytes(4)
 ANY_IPV6 = bytes(16)
 
@@ -41,6 +42,13 @@ def new_interface_id(value: bytes) -> None:
 def text(value: bytes, field: str, *, minimum: int = 1, maximum: int = MAX_ID) -> bytes:
     """A text of `minimum` to `maximum` bytes. Raises InvalidArgument."""
     if not minimum <= len(value) <= maximum:
+        raise invalid(field)
+    return value
+
+
+def port(value: int, field: str) -> int:
+    """A port number. Raises InvalidArgument."""
+    if value > MAX_PORT:
         raise invalid(field)
     return value
 

@@ -16,9 +16,11 @@ from pathlib import Path
 import structlog
 
 from dpservice import _engine, logs, metrics
+from dpservice.calls import Api
 from dpservice.notify import notify
 from dpservice.options import DPSERVICE, DROP_IN, Options, Program, UsageError, parse, usage
 from dpservice.server import Server
+from dpservice.telemetry import TelemetryServer
 
 _log = structlog.get_logger("service")
 
@@ -33,6 +35,7 @@ _FIREWALL_MODES = {
     "observe": _engine.FirewallMode.OBSERVE,
     "off": _engine.FirewallMode.OFF,
 }
+_ROLE_SECONDS = 0.2
 _ALL_MEMORY = "0x7f"
 
 
@@ -72,9 +75,12 @@ def run(arguments: list[str], program: Program) -> int:
     except (_engine.EngineError, MemoryError) as error:
         _log.error("engine cannot start", error=str(error) or "out of memory")
         return 1
+    telemetry = _telemetry(engine) if options.telemetry else None
     try:
         return asyncio.run(_serve(engine, options))
     finally:
+        if telemetry is not None:
+            telemetry.stop()
         engine.stop()
 
 
@@ -107,6 +113,7 @@ def engine_options(options: Options) -> _engine.EngineOptions:
     engine.max_load_balancers = options.max_load_balancers
     engine.max_load_balancer_targets = options.max_load_balancer_targets
     engine.maglev_size = options.maglev_size
+    engine.active_lockfile, engine.sync_tap = options.active_lockfile, options.sync_tap
     engine.underlay_type_byte, engine.underlay_static = options.underlay_type, options.static_underlay
     engine.version = service_version()
     return engine
@@ -117,10 +124,34 @@ def flow_timeouts(options: Options) -> _engine.FlowTimeouts:
     timeouts = _engine.FlowTimeouts()
     timeouts.tcp_established = options.timeout_tcp_established
     timeouts.tcp_transitory = options.timeout_tcp_transitory or options.flow_timeout
+    timeouts.tcp_forwarded = options.timeout_tcp_forwarded
     timeouts.udp = options.timeout_udp or options.flow_timeout
     timeouts.icmp = options.timeout_icmp or options.flow_timeout
     timeouts.other = options.timeout_other or options.flow_timeout
     return timeouts
+
+
+def _telemetry(engine: _engine.Engine) -> TelemetryServer | None:
+    try:
+        server = TelemetryServer(engine, Path(_engine.runtime_directory()))
+    except OSError as error:
+        # Nobody is off the network for it.
+        _log.warning("no telemetry", error=str(error))
+        return None
+    _log.info("serving telemetry", path=str(server.path))
+    return server
+
+
+async def _follow_role(engine: _engine.Engine, stopped: asyncio.Event) -> None:
+    """Tells the log what this engine of a pair is; sets `stopped` when it can never become the active one."""
+    known = None
+    while (state := engine.ha_state()) is not _engine.HaState.FAILED:
+        if state is not known:
+            _log.info("role in the pair", role=state.name.lower())
+            known = state
+        await asyncio.sleep(_ROLE_SECONDS)
+    _log.error("the lock file cannot be had, stopping")
+    stopped.set()
 
 
 async def _serve(engine: _engine.Engine, options: Options) -> int:
@@ -138,7 +169,7 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
 
     if options.served_everywhere and not options.tls_client_ca:
         _log.warning("everybody who reaches this machine controls the engine: see --grpc-listen and --tls-client-ca")
-    server = Server(engine)
+    server = Server(Api(engine, multipath=options.multipath, drop_rules=not options.reference_firewall_api))
     stop_metrics = None
     try:
         bound = await server.start(options.grpc_addresses(), options.tls())
@@ -152,8 +183,13 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
         return 1
     _log.info("serving", addresses=[str(address) for address in bound], version=service_version())
     notify("READY=1")
+    role = loop.create_task(_follow_role(engine, stopped)) if options.active_lockfile else None
     await stopped.wait()
     notify("STOPPING=1")
+    if role is not None:
+        role.cancel()
+        # The other engine of the pair can go on at once, whatever is still to be done here.
+        await loop.run_in_executor(None, engine.resign)
     await server.stop()
     if stop_metrics is not None:
         await loop.run_in_executor(None, stop_metrics)

@@ -82,8 +82,8 @@ REFERENCE_OPTIONS = (
     Option("grpc-port", "grpc_port", "PORT", "gRPC port, 1024..65535", integer(1024, 65535)),
     Option("flow-timeout", "flow_timeout", "SECONDS", "idle time of flows not established, 1..300", integer(1, 300)),
     Option("multiport-eswitch", "multiport_eswitch", help="the uplinks share one e-switch; needs --no-offload"),
-    Option("active-lockfile", "active_lockfile", "PATH", "not supported: high availability", text(_MAX_LOCKFILE)),
-    Option("sync-tap", "sync_tap", "IFNAME", "not supported: high availability", _NAME),
+    Option("active-lockfile", "active_lockfile", "PATH", "forward only while this file is locked", text(_MAX_LOCKFILE)),
+    Option("sync-tap", "sync_tap", "IFNAME", "device that leads to the other engine of a pair", _NAME),
     Option("debug-coredumps", "debug_coredumps", help="dump all memory when crashing"),
 )
 
@@ -139,6 +139,7 @@ OWN_OPTIONS = (
     Option(
         "timeout-tcp-established", "timeout_tcp_established", "SECONDS", "idle time of established TCP flows", _SECONDS
     ),
+    Option("timeout-tcp-forwarded", "timeout_tcp_forwarded", "SECONDS", "of those to targets of other hosts", _SECONDS),
     Option(
         "timeout-tcp-transitory", "timeout_tcp_transitory", "SECONDS", "of other TCP (else --flow-timeout)", _SECONDS
     ),

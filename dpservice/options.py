@@ -72,6 +72,7 @@ class Options:
     flow_table_size: int = 1 << 20
     flow_quota: int = 0
     timeout_tcp_established: int = 86_400
+    timeout_tcp_forwarded: int = 3600
     # 0: flow_timeout.
     timeout_tcp_transitory: int = 0
     timeout_udp: int = 0
@@ -259,9 +260,6 @@ def check(options: Options) -> None:
     """Refuses combinations that cannot work. Raises UsageError."""
     if options.multiport_eswitch and options.offload:
         raise UsageError("--multiport-eswitch needs --no-offload")
-    for name, value in (("active-lockfile", options.active_lockfile), ("sync-tap", options.sync_tap)):
-        if value:
-            raise UsageError(f"--{name}: high availability is not supported, the engine would be active at once")
     for name, services in (("udp", options.udp_virtual_services), ("tcp", options.tcp_virtual_services)):
         if services:
             raise UsageError(f"--{name}-virtsvc: virtual services are not supported")

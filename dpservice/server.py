@@ -12,10 +12,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
+from ironcore.dpservice.v1 import dpservice_pb2_grpc
 
-from dpservice import _engine
-from dpservice.calls import SERVICE, RpcError, answer
+from dpservice.calls import SERVICE, Api, RpcError, answer
 from dpservice.health import HealthService
+from dpservice.inspection import NAME as INSPECTION
+from dpservice.inspection import InspectionService
 from dpservice.listen import Address, TlsFiles, server_credentials
 
 _log = structlog.get_logger("grpc")
@@ -45,16 +47,20 @@ class Server:
     neither packets nor health answers. A request whose client went away is still carried out.
     """
 
-    def __init__(self, engine: _engine.Engine) -> None:
-        self._engine = engine
+    def __init__(self, api: Api) -> None:
+        self._api = api
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="rpc")
         self._server = grpc.aio.server(options=_OPTIONS)
         self.health = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),))
+        inspection = InspectionService(api.engine, self._executor)
+        dpservice_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((SERVICE.full_name, health_name, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection(
+            (SERVICE.full_name, INSPECTION, health_name, reflection.SERVICE_NAME), self._server
+        )
 
     async def start(self, addresses: Sequence[Address], tls: TlsFiles | None) -> list[Address]:
         """Listens and reports SERVING; the addresses have real port numbers. Raises OSError or ValueError."""
@@ -93,7 +99,7 @@ class Server:
         async def handle(request: Message, context: _Context) -> Message:
             loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(self._executor, answer, self._engine, method, request)
+                return await loop.run_in_executor(self._executor, answer, self._api, method, request)
             except RpcError as error:
                 await context.abort(error.code, error.text)
             except Exception:

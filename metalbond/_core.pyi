@@ -1,5 +1,6 @@
 """Wire format, table and distribution: cpp/metalbond. Each number of a peer or source is used once."""
 
+from collections.abc import Iterable
 from typing import Literal, overload
 
 from metalbond.types import Destination, NextHop, Route
@@ -19,6 +20,27 @@ def decode_frames(frames: bytes, mesh: Literal[False], /) -> tuple[list[tuple[bo
 def decode_frames(
     frames: bytes, mesh: Literal[True], /
 ) -> tuple[list[tuple[bool, Route, bytes]], Refusals, str | None]: ...
+def inside(networks: Iterable[tuple[bytes, int]], address: bytes, length: int, /) -> bool:
+    """Whether a prefix lies in one of the networks, which are (address, length)."""
+
+class Filter:
+    """Which routes a peer may announce. Without arguments: none."""
+
+    @overload
+    def __init__(self) -> None: ...
+    @overload
+    def __init__(
+        self,
+        vnis: Iterable[tuple[int, int]],
+        prefixes: Iterable[tuple[bytes, int]] | None,
+        next_hops: Iterable[tuple[bytes, int]] | None,
+        max_routes: int | None,
+        /,
+    ) -> None:
+        """Spans of VNIs, networks of destinations and of next hops; None does not restrict."""
+
+    def refusal(self, route: Route, /) -> str:
+        """Stable name of why the route may not be announced, or an empty string."""
 
 class RouteOutbox:
     """What one connection has been told and must still be told, coalesced: the last wish wins."""
@@ -55,7 +77,7 @@ class Distributor:
     def unsubscribe(self, peer: int, vni: int, /) -> bool: ...
     def update(self, source: int, add: bool, route: Route, /) -> bool: ...
     def receive(
-        self, source: int, frames: bytes, max_of_source: int, max_of_all: int, /
+        self, source: int, frames: bytes, max_of_source: int, max_of_all: int, rule: Filter | None, /
     ) -> tuple[int, Refusals, str | None]:
         """Execute whole UPDATE frames: their number, refusals, and why the rest is not readable."""
 
@@ -81,6 +103,8 @@ class Distributor:
     def count_of(self, source: int, /) -> int: ...
     def of_source(self, source: int, /) -> list[Route]: ...
     def hops(self, vni: int, destination: Destination, /) -> dict[NextHop, tuple[int, ...]]: ...
-    def destinations(self, vni: int, /) -> list[Destination]: ...
+    def scan(self, vni: int, slot: int, limit: int, /) -> tuple[list[tuple[Route, tuple[int, ...]]], int | None]:
+        """Routes of at most `limit` slots, and the next slot, None after the last. A route keeps its slot."""
+
     def routes(self, vni: int, /) -> list[tuple[Route, tuple[int, ...]]]: ...
     def destination_counts(self) -> dict[int, int]: ...

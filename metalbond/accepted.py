@@ -87,6 +87,8 @@ class AcceptedPeer:
         """Name in the certificate, empty without TLS."""
         self._address = ip_address(sock.getpeername()[0].partition("%")[0])
         self._rule: Rule | None = None
+        self._filter: _core.Filter | None = None
+        """None: everything is allowed."""
         self._hello: Hello | None = None
         self._original = False
         self._mirrors = False
@@ -117,7 +119,7 @@ class AcceptedPeer:
         hello = self.peer.session.peer
         assert hello is not None
         hello = self._proven_hello(hello)
-        self._rule = self._find_rule(hello.is_server)
+        self._use_rule(self._find_rule(hello.is_server))
         self._hello = hello
         distributor = self._host.distributor
         if not hello.is_server:
@@ -134,7 +136,7 @@ class AcceptedPeer:
             revision=hello.revision,
             identity=_text(hello.identity),
             hold=hello.hold,
-            rule=self._rule.name,
+            rule=self._rule.name if self._rule else "",
         )
 
     def on_message(self, kind: MessageType, payload: bytes) -> None:
@@ -211,14 +213,15 @@ class AcceptedPeer:
             return
         before = self._rule
         try:
-            rule = self._rule = self._find_rule(self._hello.is_server)
+            rule = self._find_rule(self._hello.is_server)
         except NotAllowedError as error:
-            self._withdraw_refused(Rule(""))
+            self._withdraw_refused(_core.Filter())
             self.peer.reset(error.reason, str(error))
             return
         if rule == before:
             return
-        self._withdraw_refused(rule)
+        self._use_rule(rule)
+        self._withdraw_refused(rule.filter())
         if self._refused or not all(map(rule.may_subscribe, self._vnis)):
             self.peer.reset("policy_changed", f"rule {rule.name!r} says something else now")
 
@@ -234,6 +237,10 @@ class AcceptedPeer:
         if hello.identity != proven and not hello.identity.startswith(proven + b"/"):
             raise WrongIdentityError(f"says {_text(hello.identity)!r}, its certificate says {self._proven!r}")
         return hello
+
+    def _use_rule(self, rule: Rule) -> None:
+        self._rule = rule
+        self._filter = None if rule is OPEN else rule.filter()
 
     def _find_rule(self, is_server: bool) -> Rule:
         if self._host.policy is None:
@@ -259,47 +266,20 @@ class AcceptedPeer:
             self._refuse("max_subscriptions", f"subscription of VNI {vni}")
 
     def _update(self, frames: bytes) -> None:
-        assert self._rule is not None
-        if self._rule is OPEN:
-            config = self._host.config
-            updates, refusals, broken = self._host.distributor.receive(
-                self.number, frames, config.max_peer_routes, config.max_routes
-            )
-        else:
-            updates, refusals, broken = self._update_by_rule(self._rule, frames)
+        config = self._host.config
+        updates, refusals, broken = self._host.distributor.receive(
+            self.number, frames, config.max_peer_routes, config.max_routes, self._filter
+        )
         self._host.stats.updates_received += updates
         for reason, count, what in refusals:
             self._refuse(reason, what, count)
         if broken is not None:
             raise BadPayloadError(broken)
 
-    def _update_by_rule(self, rule: Rule, frames: bytes) -> tuple[int, list[tuple[str, int, str]], str | None]:
-        distributor, number = self._host.distributor, self.number
-        decoded, refusals, broken = _core.decode_frames(frames, False)
-        for add, route in decoded:
-            refusal = rule.refusal(route) if add else ""
-            if add and not refusal and not distributor.announces(number, route):
-                refusal = self._full(rule)
-            if refusal:
-                refusals.append((refusal, 1, str(route)))
-            else:
-                distributor.update(number, add, route)
-        return len(decoded), refusals, broken
-
-    def _full(self, rule: Rule) -> str:
-        """Name of the limit that is reached, or an empty string."""
-        distributor, config = self._host.distributor, self._host.config
-        count = distributor.count_of(self.number)
-        if rule.announce is not None and rule.announce.max_routes is not None and count >= rule.announce.max_routes:
-            return "policy_max_routes"
-        if count >= config.max_peer_routes:
-            return "max_peer_routes"
-        return "max_routes" if len(distributor) >= config.max_routes else ""
-
-    def _withdraw_refused(self, rule: Rule) -> None:
+    def _withdraw_refused(self, allowed: _core.Filter) -> None:
         distributor = self._host.distributor
         for route in distributor.of_source(self.number):
-            if refusal := rule.refusal(route):
+            if refusal := allowed.refusal(route):
                 distributor.update(self.number, False, route)
                 self._refuse(refusal, str(route))
         self._host.wake_touched()

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from metalbond.codec import MAX_IDENTITY
-from metalbond.inspect import PeerView
+from metalbond.inspect import PeerView, Row
 from metalbond.link import LinkConfig, ServerLink
 from metalbond.session import MAX_KEEPALIVE, Role, SessionConfig, SessionState
 from metalbond.stats import Stats
@@ -233,8 +233,8 @@ class MetalbondClient:
     def route_count(self) -> int:
         return self._union.route_count()
 
-    def destinations(self, vni: int) -> list[Destination]:
-        return self._union.destinations(vni)
+    def scan(self, vni: int) -> Iterator[list[Row]]:
+        return self._union.scan(vni)
 
     def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
         return self._union.hops(vni, destination)

@@ -1,14 +1,14 @@
 """What a running server or client shows of itself: the one interface of the web page, the inspection service, the
 kernel's routes and the command line to the protocol side.
 
-Reading is cheap and bounded per call, so that a look at a table of millions of routes stops nothing: `destinations` is
-a copy, the rest are look-ups. Changes are levels, not edges: while somebody records, `take_changes` names the routes
+Reading is cheap and bounded per call, so that a look at a table of millions of routes stops nothing: `scan` gives
+slices, the rest are look-ups. Changes are levels, not edges: while somebody records, `take_changes` names the routes
 that may be different since the last call, and `hops` tells how they are now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,6 +59,10 @@ class PeerView:
     """Why the connection was refused or ended for a fault of the peer; the last ones are shown, with state CLOSED."""
 
 
+Row = tuple[Route, tuple[str, ...]]
+"""A route and the names of its sources."""
+
+
 class Recorder:
     """Which routes have changed, while somebody wants to know."""
 
@@ -95,8 +99,10 @@ class Inspectable(Protocol):
     def route_count(self) -> int:
         """Routes of all VNIs, however many sources announce each."""
 
-    def destinations(self, vni: int) -> list[Destination]:
-        """A copy in no particular order."""
+    def scan(self, vni: int) -> Iterator[list[Row]]:
+        """All routes of the VNI in slices of some hundred, in no particular order. The table may change between slices:
+        a route that is there all the time comes exactly once.
+        """
 
     def hops(self, vni: int, destination: Destination) -> Mapping[NextHop, tuple[str, ...]]:
         """Next hops and the names of their sources; empty if nobody announces the destination."""

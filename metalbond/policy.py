@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
+from metalbond import _core
 from metalbond.types import MAX_VNI, Address, Route
 
 T = TypeVar("T")
@@ -34,21 +35,20 @@ class PolicyError(ValueError):
 
 
 class Network(NamedTuple):
-    """A prefix that contains others: `size` bytes of address, its first bits, and how many follow them."""
+    """A prefix that contains others."""
 
-    size: int
-    bits: int
-    free: int
+    address: bytes
+    """4 or 16 bytes."""
+    length: int
+    """Bits."""
 
     @classmethod
     def of(cls, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Network:
-        free = network.max_prefixlen - network.prefixlen
-        return cls(network.max_prefixlen // 8, int(network.network_address) >> free, free)
+        return cls(network.network_address.packed, network.prefixlen)
 
     def contains(self, address: bytes, length: int) -> bool:
         """Whether all of the prefix of `length` bits lies inside."""
-        size, bits, free = self
-        return len(address) == size and 8 * size - free <= length and int.from_bytes(address) >> free == bits
+        return _core.inside([self], address, length)
 
 
 class Span(NamedTuple):
@@ -87,25 +87,22 @@ class Rule:
             identity and any(fnmatchcase(identity, pattern) for pattern in self.identities)
         ):
             return False
-        return self.addresses is None or _inside(self.addresses, address, 8 * len(address))
+        return self.addresses is None or _core.inside(self.addresses, address, 8 * len(address))
+
+    def filter(self) -> _core.Filter:
+        """Of what may be announced."""
+        if self.announce is None:
+            return _core.Filter()
+        return _core.Filter(
+            self.announce.vnis, self.announce.prefixes, self.announce.next_hops, self.announce.max_routes
+        )
 
     def refusal(self, route: Route) -> str:
         """Stable name of why the route may not be announced, or an empty string."""
-        announce = self.announce
-        if announce is None:
-            return "policy_announce"
-        if not _within(announce.vnis, route.vni):
-            return "policy_vni"
-        prefix, length = route.destination
-        if announce.prefixes is not None and not _inside(announce.prefixes, prefix, length):
-            return "policy_prefix"
-        target = route.hop.target
-        if announce.next_hops is not None and not _inside(announce.next_hops, target, 8 * len(target)):
-            return "policy_next_hop"
-        return ""
+        return self.filter().refusal(route)
 
     def may_subscribe(self, vni: int) -> bool:
-        return _within(self.subscribe, vni)
+        return any(low <= vni <= high for low, high in self.subscribe)
 
 
 OPEN = Rule("", announce=Announce(), subscribe=ALL_VNIS, mesh=True)
@@ -210,11 +207,3 @@ def _span(at: str, value: Any) -> Span:
     if not span.low <= span.high <= MAX_VNI:
         raise PolicyError(f"{at}: {value!r}, must rise and end at {MAX_VNI} at most")
     return span
-
-
-def _within(spans: tuple[Span, ...], vni: int) -> bool:
-    return any(low <= vni <= high for low, high in spans)
-
-
-def _inside(networks: tuple[Network, ...], address: bytes, length: int) -> bool:
-    return any(network.contains(address, length) for network in networks)

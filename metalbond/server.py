@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 
@@ -15,7 +15,7 @@ import structlog
 from metalbond._core import Distributor
 from metalbond.accepted import DEFAULT_MAX_HOLD, AcceptedPeer, ServerConfig
 from metalbond.codec import MAX_IDENTITY
-from metalbond.inspect import HELD, PeerView
+from metalbond.inspect import HELD, PeerView, Row
 from metalbond.link import LinkConfig
 from metalbond.mesh import Mesh, MeshConfig
 from metalbond.policy import Policy
@@ -34,6 +34,8 @@ ACCEPT_PAUSE = 1.0
 RECENT = 64
 """Refused connections that are shown with the reason."""
 _NO_REFUSAL = {"eof", "keepalive_timeout", "policy_changed", "read_error", "shutdown", "write_error"}
+SCAN_SLOTS = 256
+"""Routes at most in one slice of a scan: about a millisecond."""
 
 
 class MetalbondServer:
@@ -156,8 +158,11 @@ class MetalbondServer:
     def route_count(self) -> int:
         return len(self.distributor)
 
-    def destinations(self, vni: int) -> list[Destination]:
-        return self.distributor.destinations(vni)
+    def scan(self, vni: int) -> Iterator[list[Row]]:
+        slot: int | None = 0
+        while slot is not None:
+            rows, slot = self.distributor.scan(vni, slot, SCAN_SLOTS)
+            yield [(route, tuple(map(self._name, sources))) for route, sources in rows]
 
     def hops(self, vni: int, destination: Destination) -> dict[NextHop, tuple[str, ...]]:
         hops = self.distributor.hops(vni, destination)

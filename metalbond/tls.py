@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -95,21 +96,12 @@ async def handshake(sock: socket, context: ssl.SSLContext, *, server_name: str |
     )
     try:
         while True:
-            ready = loop.create_future()
             try:
                 secure.do_handshake()
             except ssl.SSLWantReadError:
-                loop.add_reader(secure, _set, ready)
-                try:
-                    await ready
-                finally:
-                    loop.remove_reader(secure)
+                await _ready(secure, loop.add_reader, loop.remove_reader)
             except ssl.SSLWantWriteError:
-                loop.add_writer(secure, _set, ready)
-                try:
-                    await ready
-                finally:
-                    loop.remove_writer(secure)
+                await _ready(secure, loop.add_writer, loop.remove_writer)
             else:
                 return secure
     except BaseException:
@@ -124,6 +116,15 @@ def peer_name(sock: socket) -> str:
         return ""
     subject: Any = certificate.get("subject", ())
     return next((value for part in subject for key, value in part if key == "commonName"), "")
+
+
+async def _ready(sock: socket, add: Callable[..., Any], remove: Callable[[socket], Any]) -> None:
+    ready = asyncio.get_running_loop().create_future()
+    add(sock, _set, ready)
+    try:
+        await ready
+    finally:
+        remove(sock)
 
 
 def _set(ready: asyncio.Future[None]) -> None:

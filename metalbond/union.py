@@ -11,11 +11,15 @@ the same destination as STANDARD, so that two gateways never send their default 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from metalbond.inspect import SELF, Recorder
+from metalbond.inspect import SELF, Recorder, Row
 from metalbond.rib import RouteTable
 from metalbond.types import Destination, HopType, NextHop, Route
+
+SCAN_DESTINATIONS = 256
+"""Destinations in one slice of a scan."""
 
 
 class Change(NamedTuple):
@@ -94,8 +98,15 @@ class Union:
             hops[hop] = (SELF, *hops.get(hop, ()))
         return hops
 
-    def destinations(self, vni: int) -> list[Destination]:
-        return list(dict.fromkeys([*self.received.destinations(vni), *self._own.destinations(vni)]))
+    def scan(self, vni: int) -> Iterator[list[Row]]:
+        """See metalbond.inspect."""
+        destinations = list(dict.fromkeys([*self.received.destinations(vni), *self._own.destinations(vni)]))
+        for start in range(0, len(destinations), SCAN_DESTINATIONS):
+            yield [
+                (Route(vni, destination, hop), sources)
+                for destination in destinations[start : start + SCAN_DESTINATIONS]
+                for hop, sources in self.hops(vni, destination).items()
+            ]
 
     def destination_counts(self) -> dict[int, int]:
         """By VNI."""

@@ -64,7 +64,7 @@ Ipv6Address rules(Harness& net, const Ipv6Address& underlay) {
   std::mt19937 random(7);
   for (unsigned i = 0; i < kRules; ++i) {
     FirewallRule rule;
-    rule.id = "r" + std::to_string(i);
+    rule.id = std::string("r").append(std::to_string(i));
     rule.direction = TrafficDirection::kEgress;
     rule.action = FirewallAction::kAccept;
     rule.priority = 100;

@@ -18,6 +18,8 @@ void bind_counters(pybind11::module_& m);
 void bind_environment(pybind11::module_& m);
 void bind_interface_calls(EngineClass& engine);
 void bind_service_calls(EngineClass& engine);
+void bind_inspection(pybind11::module_& m, EngineClass& engine);
+void bind_ha(pybind11::module_& m, EngineClass& engine);
 
 // A control call refused by the engine; Python sees the exception of the same name.
 struct StatusError {

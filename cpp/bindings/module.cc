@@ -49,6 +49,8 @@ void bind_engine(py::module_& m) {
       .def("counters", &Engine::counters, unlocked);
   bind_interface_calls(engine);
   bind_service_calls(engine);
+  bind_inspection(m, engine);
+  bind_ha(m, engine);
 }
 
 }  // namespace

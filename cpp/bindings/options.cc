@@ -28,6 +28,7 @@ void bind_options(py::module_& m) {
       .def(py::init<>())
       .def_readwrite("tcp_established", &FlowTimeouts::tcp_established)
       .def_readwrite("tcp_transitory", &FlowTimeouts::tcp_transitory)
+      .def_readwrite("tcp_forwarded", &FlowTimeouts::tcp_forwarded)
       .def_readwrite("udp", &FlowTimeouts::udp)
       .def_readwrite("icmp", &FlowTimeouts::icmp)
       .def_readwrite("other", &FlowTimeouts::other);

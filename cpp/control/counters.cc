@@ -28,8 +28,6 @@ EngineCounters Engine::Impl::counters() const {
   }
   std::map<uint16_t, std::string> interface_of;
   for (const auto& [id, interface] : interfaces_) interface_of[interface.port->id] = id;
-  size_t routes = 0;
-  for (const auto& [number, vni] : vnis_.all()) routes += vni->routes.size();
   for (const Port* port : ports_.all()) {
     PortCounters counters;
     counters.device_name = port->device_name;
@@ -49,7 +47,16 @@ EngineCounters Engine::Impl::counters() const {
     for (size_t reason = 0; reason < kDropReasonCount; ++reason) all.drops[reason] += counters.drops[reason];
     all.ports.push_back(std::move(counters));
   }
-  all.tables = {
+  all.tables = table_levels();
+  if (pair_) all.ha = pair_->counters();
+  all.ha.discarded = discarded_;
+  return all;
+}
+
+std::vector<TableLevel> Engine::Impl::table_levels() const {
+  size_t routes = 0;
+  for (const auto& [number, vni] : vnis_.all()) routes += vni->routes.size();
+  return {
       {"flows", flows_.size(), flows_.capacity()},
       {"underlay_addresses", underlay_.size(), underlay_.capacity()},
       {"vnis", vnis_.all().size(), vnis_.capacity()},
@@ -62,7 +69,6 @@ EngineCounters Engine::Impl::counters() const {
       {"interfaces", interfaces_.size(), ports_.vm_ports().size()},
       {"packet_buffers", rte_mempool_in_use_count(ports_.pool()), ports_.pool()->size},
   };
-  return all;
 }
 
 }  // namespace ironcore

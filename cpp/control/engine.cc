@@ -22,10 +22,7 @@ const EngineOptions& checked(const EngineOptions& options) {
   require(options.dhcpv6_dns.size() <= 15, "dhcpv6_dns (at most 15)");
   require(options.wcmp <= 100, "wcmp (0..100)");
   require(options.flow_table_size >= 1024 && options.flow_table_size <= 1u << 28, "flow_table_size (1024..2^28)");
-  const FlowTimeouts& timeouts = options.flow_timeouts;
-  for (const uint32_t seconds :
-       {timeouts.tcp_established, timeouts.tcp_transitory, timeouts.udp, timeouts.icmp, timeouts.other})
-    require(seconds >= 1 && seconds <= 1u << 24, "flow_timeouts (1..2^24)");
+  require(valid(options.flow_timeouts), "flow_timeouts (1..2^24)");
   require(options.max_load_balancers >= 1 && options.max_load_balancers <= 65536, "max_load_balancers (1..65536)");
   require(options.max_vnis >= 1 && options.max_vnis <= 1u << 24, "max_vnis (1..2^24)");
   require(!options.pf0.empty(), "pf0 (a netdev name)");
@@ -74,7 +71,7 @@ Engine::Impl::Impl(EngineOptions options)
       lcores_(worker_lcores(options_)),
       worker_count_(std::max(1u, static_cast<unsigned>(lcores_.size()))),
       ports_(options_, worker_count_, owns_eal_),
-      rcu_(worker_count_),
+      rcu_(worker_count_ + 2),  // workers, whoever lists or explains flows, and the pair's thread
       reclaimer_(rcu_),
       generations_(options_.max_vnis),
       flows_(options_.flow_table_size, rcu_),
@@ -105,6 +102,7 @@ Engine::Impl::Impl(EngineOptions options)
     flow_limits_.set(uplink->id, options_.flow_timeouts, options_.flow_table_size / 2);
   for (uint32_t slot = options_.max_load_balancers; slot > 0; --slot)
     free_balancer_slots_.push_back(static_cast<uint16_t>(slot - 1));
+  make_pair();
   for (unsigned id = 0; id < worker_count_; ++id) workers_.push_back(std::make_unique<Worker>(id, shared_));
   for (auto& worker : workers_) shared_.workers.push_back(worker.get());
   publish_poll_lists();
@@ -152,6 +150,7 @@ void Engine::Impl::start() {
   }
   housekeeping_ = std::thread([this] { run_housekeeping(); });
   if (options_.follow_uplink_neighbour) follow_neighbours();
+  if (pair_) pair_->start();
 }
 
 void Engine::Impl::follow_neighbours() {
@@ -183,6 +182,7 @@ void Engine::Impl::stop() {
     stopped_ = true;
     stop_housekeeping_ = true;
   }
+  if (pair_) pair_->stop();
   housekeeping_wake_.notify_all();
   neighbours_.reset();
   if (housekeeping_.joinable()) housekeeping_.join();
@@ -303,5 +303,7 @@ void Engine::set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddr
 }
 void Engine::announce() { impl_->announce(); }
 EngineCounters Engine::counters() const { return impl_->counters(); }
+HaState Engine::ha_state() const { return impl_->ha_state(); }
+void Engine::resign() { impl_->resign(); }
 
 }  // namespace ironcore

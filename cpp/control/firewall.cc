@@ -13,6 +13,7 @@ Status Engine::Impl::create_firewall_rule(std::string_view id, const FirewallRul
   interface->rule_hits->begin(*interface->rules.find(rule.id));
   interface->classifier = interface->rules.compile();
   publish(*interface);
+  events_.add(EventType::kFirewallRuleCreated, id, interface->vni->number, rule.id);
   return Status::OK;
 }
 
@@ -23,6 +24,7 @@ Status Engine::Impl::delete_firewall_rule(std::string_view id, std::string_view 
   if (const Status status = interface->rules.remove(rule_id); status != Status::OK) return status;
   interface->classifier = interface->rules.size() ? interface->rules.compile() : nullptr;
   publish(*interface);
+  events_.add(EventType::kFirewallRuleDeleted, id, interface->vni->number, std::string(rule_id));
   return Status::OK;
 }
 

@@ -24,7 +24,10 @@ void Engine::Impl::run_housekeeping() {
     const size_t pending = reclaimer_.run_due();
     const auto now = steady_clock::now();
     if (now >= next_link_check) {
-      for (Port* uplink : ports_.uplinks()) ports_.refresh_link(*uplink);
+      for (Port* uplink : ports_.uplinks())
+        if (ports_.refresh_link(*uplink))
+          events_.add(uplink->link_up.load() ? EventType::kLinkUp : EventType::kLinkDown, uplink->netdev_name);
+      note_table_levels();
       next_link_check = now + kRound;
     }
     // At once, so that a VM answers and its MAC is known: after a restart of the engine its packets wait for that.
@@ -64,7 +67,11 @@ void Engine::Impl::announce_to(const Interface& interface) {
 void Engine::Impl::set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddress>& mac) {
   Port* uplink = ports_.uplink(pf_index);
   if (!uplink) return;
+  const uint64_t before = uplink->peer.load();
   uplink->peer.store(mac ? AtomicMac::pack(*mac) | AtomicMac::kKnown : 0);
+  if (before != uplink->peer.load())
+    events_.add(mac ? EventType::kNeighbourKnown : EventType::kNeighbourLost, uplink->netdev_name, 0,
+                mac ? to_string(*mac) : std::string());
   IRONCORE_LOG(NOTICE, "uplink %s: router MAC is %s", uplink->netdev_name.c_str(),
                mac ? to_string(*mac).c_str() : "not known");
 }

@@ -10,10 +10,13 @@
 
 #include "core/clock.h"
 #include "core/rcu.h"
+#include "explain/events.h"
+#include "explain/fields.h"
 #include "firewall/rule_set.h"
 #include "flow/generation.h"
 #include "flow/limits.h"
 #include "flow/table.h"
+#include "ha/pair.h"
 #include "ironcore/engine.h"
 #include "lb/table.h"
 #include "nat/ports.h"
@@ -95,6 +98,16 @@ class Engine::Impl {
   void set_uplink_neighbour(unsigned pf_index, const std::optional<MacAddress>& mac);
 
   EngineCounters counters() const;  // counters.cc
+
+  // Inspection (inspection.cc).
+  Result<Explanation> explain_packet(const PacketSource& source, const std::vector<uint8_t>& frame);
+  Result<FlowPage> list_flows(const FlowFilter& filter, uint64_t from, size_t limit);
+  Result<InterfaceState> get_interface_state(std::string_view id) const;
+  std::vector<InterfaceState> list_interface_states() const;
+  Status set_flow_limits(std::string_view id, const FlowTimeouts& timeouts, uint32_t quota);
+  EventLog& events() { return events_; }
+  void note_table_levels();  // as events; with the mutex held
+
   bool preferred_underlay_allowed(const Ipv6Address& address) const { return addresses_.preferred_allowed(address); }
   const EngineOptions& options() const { return options_; }
 
@@ -106,6 +119,11 @@ class Engine::Impl {
   Ports& ports() { return ports_; }
   Reclaimer& reclaimer() { return reclaimer_; }
   void start_ports_only() { ports_.start_uplinks(); }
+
+  // High availability (ha.cc).
+  HaState ha_state() const;
+  void resign();
+  ha::Pair* pair() { return pair_.get(); }  // null: not one of two
 
  private:
   // A public address that stands for an interface.
@@ -136,6 +154,10 @@ class Engine::Impl {
   const Interface* find(std::string_view id) const;
   Interface* find(std::string_view id);
   InterfaceInfo describe(const Interface& interface) const;
+  InterfaceState state_of(const Interface& interface) const;
+  PortNames port_names() const;
+  std::vector<TableLevel> table_levels() const;
+  class FlowReader;
   Status check(const CreateInterfaceRequest& request) const;
   Status check_meter(const CreateInterfaceRequest& request) const;
   bool metered(const CreateInterfaceRequest& request) const;
@@ -189,12 +211,25 @@ class Engine::Impl {
   std::atomic<bool> stop_workers_{false};
   bool started_ = false, stopped_ = false;
 
+  static constexpr size_t kEventsKept = 4096;
+  EventLog events_{kEventsKept};
+  std::map<std::string, TableState> table_states_;
+  std::mutex flow_reader_mutex_;  // taken after mutex_
+
   std::condition_variable housekeeping_wake_;
   bool stop_housekeeping_ = false;
   unsigned short_announcements_left_ = 0;
   std::vector<std::string> to_announce_;  // new interfaces: their VMs may know an older gateway
   std::thread housekeeping_;
   std::unique_ptr<uplink::NeighbourFollower> neighbours_;
+
+  // High availability.
+  void make_pair();
+  void take_over();
+  size_t discard_waiting(const Port& port);
+  bool receives_ = options_.active_lockfile.empty();
+  uint64_t discarded_ = 0;
+  std::unique_ptr<ha::Pair> pair_;  // outlives the workers' threads
 };
 
 class Engine::Impl::Call {

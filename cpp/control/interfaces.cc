@@ -101,12 +101,15 @@ Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfac
   // The last MAC seen on this device is the best guess; the VM teaches its own with its first ARP packet.
   port->peer.store(port->peer.load() & ~AtomicMac::kKnown);
   const auto [added, unused] = interfaces_.try_emplace(request.id, request, port, vni, ++last_instance_, underlay);
+  flow_limits_.set(port->id, options_.flow_timeouts, options_.flow_quota);
   flow_limits_.set_instance(port->id, last_instance_);
   publish_meters(added->second);
   publish(added->second);
   publish_poll_lists();
   to_announce_.push_back(request.id);
   housekeeping_wake_.notify_all();
+  events_.add(EventType::kInterfaceCreated, request.id, request.vni,
+              "device " + port->netdev_name + ", underlay address " + to_string(underlay));
   return CreateInterfaceReply{underlay, port->netdev_name};
 }
 
@@ -116,6 +119,7 @@ Status Engine::Impl::delete_interface(std::string_view id) {
   if (found == interfaces_.end()) return Status::NOT_FOUND;
   Interface& interface = found->second;
   Vni& vni = *interface.vni;
+  events_.add(EventType::kInterfaceDeleted, id, vni.number, "device " + interface.port->netdev_name);
   withdraw(*interface.port);
   flow_limits_.set_instance(interface.port->id, 0);
   remove_public_addresses(interface);
@@ -228,6 +232,7 @@ void Engine::Impl::publish_poll_lists() {
   for (auto& worker : workers_) {
     auto list = std::make_unique<PollList>();
     for (Port* uplink : ports_.uplinks()) {
+      if (!receives_) break;
       if (uplink->rx_queues > 1) {
         list->sources.push_back({uplink, static_cast<uint16_t>(worker->id())});
       } else if (uplink->pf_index % worker_count_ == worker->id()) {
@@ -235,7 +240,7 @@ void Engine::Impl::publish_poll_lists() {
       }
     }
     for (Port* port : ports_.vm_ports())
-      if (port->interface.load(std::memory_order_relaxed) && port->id % worker_count_ == worker->id())
+      if (receives_ && port->interface.load(std::memory_order_relaxed) && port->id % worker_count_ == worker->id())
         list->sources.push_back({port, 0});
     const PollList* old = worker->poll_list();
     worker->set_poll_list(list.release());

@@ -41,6 +41,8 @@ Result<Ipv6Address> Engine::Impl::create_load_balancer(std::string_view id, uint
   balancer_slot_.emplace(id, slot);
   balancer_slots_[slot].network.store(vni, std::memory_order_release);
   publish_balancer(slot, change.value);
+  events_.add(EventType::kLoadBalancerCreated, id, vni_number,
+              to_string(ip) + ", underlay address " + to_string(underlay));
   return underlay;
 }
 
@@ -61,6 +63,7 @@ Status Engine::Impl::delete_load_balancer(std::string_view id) {
   const auto found = balancer_slot_.find(id);
   const uint16_t slot = found->second;
   const LoadBalancer& balancer = *change.value.before;
+  events_.add(EventType::kLoadBalancerDeleted, id, balancer.vni(), to_string(balancer.ip()));
   publish_balancer(slot, change.value);
   balancer_slots_[slot].network.store(nullptr, std::memory_order_release);
   underlay_.erase(balancer_object(slot, balancer.vni(), balancer.ip()));
@@ -75,6 +78,7 @@ Status Engine::Impl::create_load_balancer_target(std::string_view id, const IpAd
   if (!target.is_v6) return Status::BAD_IPVER;
   const auto change = load_balancers_.add_target(id, target.bytes);
   if (change.ok()) publish_balancer(balancer_slot_.find(id)->second, change.value);
+  if (change.ok()) events_.add(EventType::kTargetCreated, id, change.value.after->vni(), to_string(target));
   return change.status;
 }
 
@@ -83,6 +87,7 @@ Status Engine::Impl::delete_load_balancer_target(std::string_view id, const IpAd
   if (!target.is_v6) return Status::BAD_IPVER;
   const auto change = load_balancers_.remove_target(id, target.bytes);
   if (change.ok()) publish_balancer(balancer_slot_.find(id)->second, change.value);
+  if (change.ok()) events_.add(EventType::kTargetDeleted, id, change.value.after->vni(), to_string(target));
   return change.status;
 }
 

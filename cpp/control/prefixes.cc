@@ -24,6 +24,8 @@ Result<Ipv6Address> Engine::Impl::create_prefix(std::string_view id, const IpPre
     return Status::VNF_INSERT;
   }
   publish(*interface);
+  events_.add(EventType::kPrefixCreated, id, vni.number,
+              to_string(prefix) + ", underlay address " + to_string(address));
   return address;
 }
 
@@ -42,6 +44,7 @@ Status Engine::Impl::delete_prefix(std::string_view id, const IpPrefix& prefix) 
   underlay_.erase(object);
   if (route_status == Status::OK) vni.routes.remove(prefix);
   publish(*interface);
+  events_.add(EventType::kPrefixDeleted, id, vni.number, to_string(prefix));
   return route_status;
 }
 
@@ -55,6 +58,8 @@ Result<Ipv6Address> Engine::Impl::create_lb_prefix(std::string_view id, const Ip
   const Ipv6Address address = preferred ? *preferred : addresses_.generate(UnderlayType::kLbPrefix);
   if (!underlay_.insert(address, object)) return Status::VNF_INSERT;
   publish(*interface);
+  events_.add(EventType::kPrefixCreated, id, interface->vni->number,
+              "load balancer " + to_string(prefix) + ", underlay address " + to_string(address));
   return address;
 }
 
@@ -65,6 +70,7 @@ Status Engine::Impl::delete_lb_prefix(std::string_view id, const IpPrefix& prefi
   if (!underlay_.erase(object_of(UnderlayType::kLbPrefix, *interface->port, interface->vni->number, prefix)))
     return Status::NOT_FOUND;
   publish(*interface);
+  events_.add(EventType::kPrefixDeleted, id, interface->vni->number, "load balancer " + to_string(prefix));
   return Status::OK;
 }
 

@@ -18,6 +18,10 @@ uint32_t list_position(const LocalNatInfo& nat) {
   return rte_jhash_32b(key, 2, 0xfee1900d) % 1024;
 }
 
+std::string port_range(const IpAddress& address, uint16_t min_port, uint16_t max_port) {
+  return to_string(address) + " ports " + std::to_string(min_port) + " to " + std::to_string(max_port - 1);
+}
+
 template <typename Record>
 const Record* first_of(const std::optional<Record> (&records)[2]) {
   return records[0] ? &*records[0] : records[1] ? &*records[1] : nullptr;
@@ -56,6 +60,7 @@ Result<Ipv6Address> Engine::Impl::create_vip(std::string_view id, const IpAddres
   }
   record = PublicRecord{vip, underlay, 0, 0};
   publish(*interface);
+  events_.add(EventType::kVipCreated, id, interface->vni->number, to_string(vip));
   return underlay;
 }
 
@@ -76,6 +81,7 @@ Status Engine::Impl::delete_vip(std::string_view id) {
   if (!record) return Status::SNAT_NO_DATA;
   underlay_.erase(public_object(UnderlayType::kVip, *interface, record->address));
   public_addresses_.remove_vip(interface->vni->number, record->address);
+  events_.add(EventType::kVipDeleted, id, interface->vni->number, to_string(record->address));
   record.reset();
   publish(*interface);
   return Status::OK;
@@ -103,6 +109,7 @@ Result<Ipv6Address> Engine::Impl::create_nat(std::string_view id, const IpAddres
   }
   record = PublicRecord{nat_ip, underlay, min_port, max_port};
   publish(*interface);
+  events_.add(EventType::kNatCreated, id, interface->vni->number, port_range(nat_ip, min_port, max_port));
   return underlay;
 }
 
@@ -123,6 +130,8 @@ Status Engine::Impl::delete_nat(std::string_view id) {
   if (!record) return Status::SNAT_NO_DATA;
   underlay_.erase(public_object(UnderlayType::kNat, *interface, record->address));
   public_addresses_.remove_nat(interface->vni->number, record->address, interface->port->id);
+  events_.add(EventType::kNatDeleted, id, interface->vni->number,
+              port_range(record->address, record->min_port, record->max_port));
   record.reset();
   publish(*interface);
   return Status::OK;
@@ -168,6 +177,9 @@ Status Engine::Impl::create_neighbor_nat(const NeighborNat& nat) {
   Call call(*this);
   if (!family_allowed(nat.nat_ip)) return Status::BAD_IPVER;
   const Status status = public_addresses_.add_neighbor(nat);
+  if (status == Status::OK)
+    events_.add(EventType::kNeighborNatCreated, to_string(nat.underlay), nat.vni,
+                port_range(nat.nat_ip, nat.min_port, nat.max_port));
   if (const Vni* vni = vnis_.find(nat.vni); vni && status == Status::OK) generations_.vni_changed(vni->slot);
   return status;
 }
@@ -177,6 +189,8 @@ Status Engine::Impl::delete_neighbor_nat(const IpAddress& nat_ip, uint32_t vni_n
   Call call(*this);
   if (!family_allowed(nat_ip)) return Status::BAD_IPVER;
   const Status status = public_addresses_.remove_neighbor(nat_ip, vni_number, min_port, max_port);
+  if (status == Status::OK)
+    events_.add(EventType::kNeighborNatDeleted, "", vni_number, port_range(nat_ip, min_port, max_port));
   if (const Vni* vni = vnis_.find(vni_number); vni && status == Status::OK) generations_.vni_changed(vni->slot);
   return status;
 }

@@ -32,6 +32,7 @@ std::optional<std::string> Engine::Impl::check_initialized() const {
 // Interfaces and their prefixes stay reachable: only what create_route() brought goes.
 void Engine::Impl::reset_routes(Vni& vni) {
   vni.routes.remove_external();
+  events_.add(EventType::kVniReset, "", vni.number, "routes to other hosts removed");
   generations_.vni_changed(vni.slot);
 }
 
@@ -44,7 +45,10 @@ Status Engine::Impl::create_route(uint32_t vni_number, const IpPrefix& prefix, u
   Status status = vni->routes.add(prefix, Route::to_host({nexthop_vni, nexthop.bytes}));
   if (status == Status::ROUTE_EXISTS && options_.multipath)
     status = vni->routes.add_nexthop(prefix, {nexthop_vni, nexthop.bytes});
-  if (status == Status::OK) route_changed(generations_, *vni, prefix);
+  if (status == Status::OK) {
+    route_changed(generations_, *vni, prefix);
+    events_.add(EventType::kRouteCreated, to_string(prefix), vni_number, "next hop " + to_string(nexthop));
+  }
   return status;
 }
 
@@ -57,7 +61,11 @@ Status Engine::Impl::delete_route(uint32_t vni_number, const IpPrefix& prefix,
   if (!route) return Status::ROUTE_NOT_FOUND;
   if (route->local) return Status::ROUTE_BAD_PORT;
   const Status status = nexthop ? vni->routes.remove_nexthop(prefix, *nexthop) : vni->routes.remove(prefix);
-  if (status == Status::OK) route_changed(generations_, *vni, prefix);
+  if (status == Status::OK) {
+    route_changed(generations_, *vni, prefix);
+    events_.add(EventType::kRouteDeleted, to_string(prefix), vni_number,
+                nexthop ? "next hop " + to_string(*nexthop) : "all next hops");
+  }
   return status;
 }
 

@@ -38,4 +38,8 @@ std::string to_string(const MacAddress& mac) {
   return text;
 }
 
+std::string to_string(const IpPrefix& prefix) {
+  return to_string(prefix.address) + "/" + std::to_string(prefix.length);
+}
+
 }  // namespace ironcore

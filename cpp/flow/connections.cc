@@ -11,23 +11,25 @@ bool counts_for_quota(const FlowOwner& owner) { return owner.timeout != TimeoutC
 
 }  // namespace
 
-NatMapping nat_mapping(const FlowKey& original, const FlowContent& content) {
+NatMapping nat_mapping(const FlowKey& original, uint32_t vni, const IpAddress& nat_address, uint16_t nat_port) {
   NatMapping mapping;
-  mapping.source = {content.owner.vni, source_of(original),
-                    net::swap16(is_icmp(original) ? original.dst_port : original.src_port)};
+  mapping.source = {vni, source_of(original), net::swap16(is_icmp(original) ? original.dst_port : original.src_port)};
   mapping.destination = {destination_of(original), net::swap16(original.dst_port), original.proto};
-  mapping.nat_address.bytes = content.rewrite.address;
-  mapping.nat_address.is_v6 = original.is_v6();
-  if (content.rewrite.kind == translate::RewriteKind::kSixToFour) {
-    mapping.nat_address.is_v6 = false;
+  if (original.is_v6() && !nat_address.is_v6)
     mapping.destination.address =
         IpAddress::v4({original.dst6[12], original.dst6[13], original.dst6[14], original.dst6[15]});
-  }
-  mapping.nat_port = net::swap16(content.rewrite.port);
+  mapping.nat_address = nat_address;
+  mapping.nat_port = nat_port;
   return mapping;
 }
 
-Connections::Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted)
+NatMapping nat_mapping(const FlowKey& original, const FlowContent& content) {
+  const bool is_v6 = original.is_v6() && content.rewrite.kind != translate::RewriteKind::kSixToFour;
+  return nat_mapping(original, content.owner.vni, {is_v6, content.rewrite.address}, net::swap16(content.rewrite.port));
+}
+
+Connections::Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted,
+                         FlowObserver* observer)
     : flows_(flows),
       nat_ports_(nat_ports),
       limits_(limits),
@@ -39,7 +41,8 @@ Connections::Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limi
         }
       }),
       expired_(expired),
-      evicted_(evicted) {}
+      evicted_(evicted),
+      observer_(observer) {}
 
 FlowTable::Insertion Connections::insert(const FlowKey& key, uint64_t hash, const Decision::Direction& direction,
                                          Tick now, FlowRef replace) {
@@ -88,6 +91,7 @@ Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const D
   FlowEntry& entry = *inserted.entry;
   if (reply_is_ours) link_directions(flows_, entry, *reply);
   ager_.watch(flows_, flows_.ref(entry), now);
+  tell(ConnectionChange::kBegan, entry);
   return {&entry, Refusal::kNone, true};
 }
 
@@ -116,7 +120,11 @@ Connections::Pair Connections::update(FlowEntry& original, const Decision& decis
   if (!renewed) return {nullptr, nullptr};
   if (renewed != &original) {
     ager_.watch(flows_, flows_.ref(*renewed), now);
-    if (original.owner.nat && (!renewed->owner.nat || renewed->rewrite != original.rewrite)) release_nat(original);
+    if (original.owner.nat && (!renewed->owner.nat || renewed->rewrite != original.rewrite)) {
+      release_nat(original);
+      tell(ConnectionChange::kEnded, original);
+    }
+    tell(ConnectionChange::kBegan, *renewed);
   }
   if (reply && !(decision.has_reply && same_flow(reply->key, decision.reply_key))) {
     flows_.remove(pool_, flows_.ref(*reply));
@@ -154,6 +162,7 @@ void Connections::end(FlowEntry& entry) {
   if (counts_for_quota(original->owner)) limits_.give_back(original->owner.port);
   // Without its answer's entry the port has passed on to a later flow between the same ends.
   if (original->owner.nat && answerable) release_nat(*original);
+  tell(ConnectionChange::kEnded, *original);
 }
 
 void Connections::release_nat(const FlowEntry& original) {

@@ -5,13 +5,18 @@
 
 #include "flow/ager.h"
 #include "flow/decide.h"
+#include "flow/observer.h"
 
 namespace ironcore {
 
+// As it can be compared and carried on.
+inline FlowContent content_of(const FlowEntry& entry) { return {entry.program, entry.rewrite, entry.owner}; }
+
 class Connections {
  public:
-  // Counts connections whose time was over, and those given up for others.
-  Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted);
+  // Counts connections whose time was over, and those given up for others. `observer`: null if nobody wants to know.
+  Connections(FlowTable& flows, NatPorts& nat_ports, FlowLimits& limits, Counter& expired, Counter& evicted,
+              FlowObserver* observer = nullptr);
 
   enum class Refusal : uint8_t { kNone, kTableFull, kQuota };
   struct Begun {
@@ -53,6 +58,9 @@ class Connections {
   Begun join(FlowEntry& original, const FlowKey& key, uint64_t hash, const Decision& decision, Tick now);
   bool make_room(std::optional<uint16_t> port);
   void release_nat(const FlowEntry& original);
+  void tell(ConnectionChange change, const FlowEntry& original) const {
+    if (observer_) observer_->connection(change, original.key, content_of(original));
+  }
 
   FlowTable& flows_;
   NatPorts& nat_ports_;
@@ -62,12 +70,12 @@ class Connections {
   const std::function<void(FlowRef)> expire_;
   Counter& expired_;
   Counter& evicted_;
+  FlowObserver* const observer_;
 };
 
-// The NAT mapping that a connection with such an original direction holds.
+// The NAT mapping of a connection with such an original direction. `nat_port` in host order.
+NatMapping nat_mapping(const FlowKey& original, uint32_t vni, const IpAddress& nat_address, uint16_t nat_port);
+// The one that it holds.
 NatMapping nat_mapping(const FlowKey& original, const FlowContent& content);
-
-// As it can be compared and carried on.
-inline FlowContent content_of(const FlowEntry& entry) { return {entry.program, entry.rewrite, entry.owner}; }
 
 }  // namespace ironcore

@@ -13,6 +13,13 @@
 
 namespace ironcore {
 
+// Each 1..2^24 seconds.
+inline bool valid(const FlowTimeouts& timeouts) {
+  const auto in_range = [](uint32_t seconds) { return seconds >= 1 && seconds <= 1u << 24; };
+  return in_range(timeouts.tcp_established) && in_range(timeouts.tcp_transitory) && in_range(timeouts.udp) &&
+         in_range(timeouts.icmp) && in_range(timeouts.other) && in_range(timeouts.tcp_forwarded);
+}
+
 class FlowLimits {
  public:
   FlowLimits(const FlowTimeouts& timeouts, uint32_t quota)
@@ -29,6 +36,20 @@ class FlowLimits {
     limits.forwarded.store(timeouts.tcp_forwarded, std::memory_order_relaxed);
     limits.quota.store(quota, std::memory_order_relaxed);
   }
+
+  FlowTimeouts timeouts(uint16_t port) const {
+    const PortLimits& limits = (*ports_)[port];
+    const auto idle = [&](TimeoutClass of) {
+      return limits.idle[static_cast<size_t>(of)].load(std::memory_order_relaxed);
+    };
+    return {limits.established.load(std::memory_order_relaxed),
+            idle(TimeoutClass::kTcp),
+            idle(TimeoutClass::kUdp),
+            idle(TimeoutClass::kIcmp),
+            idle(TimeoutClass::kOther),
+            limits.forwarded.load(std::memory_order_relaxed)};
+  }
+  uint32_t quota(uint16_t port) const { return (*ports_)[port].quota.load(std::memory_order_relaxed); }
 
   // The interface that uses the device now, 0: none. Connections of others are over.
   void set_instance(uint16_t port, uint64_t instance) {

@@ -76,6 +76,16 @@ class FlowTable {
 
   FlowEntry* find(const FlowKey& key, uint64_t hash) const;
 
+  // Walks the table in parts: an entry stays in its bucket. For readers (rcu.h).
+  uint64_t bucket_count() const { return mask_ + 1; }
+  template <typename Visit>
+  void visit_bucket(uint64_t bucket, Visit visit) const {
+    const FlowBucket& visited = buckets_[bucket];
+    for (unsigned slot = 0; slot < FlowBucket::kSlots; ++slot)
+      if (visited.tags[slot].load(std::memory_order_acquire))
+        if (const uint32_t index = visited.entries[slot].load(std::memory_order_acquire)) visit(entries_[index]);
+  }
+
   // What a new entry starts with, besides key and content.
   struct Start {
     uint32_t generation_index, generation;
@@ -104,6 +114,17 @@ class FlowTable {
 
   // Takes back what readers can no longer see. Each worker calls it with its own pool now and then.
   void recycle(FlowPool& pool);
+
+  // Every entry that can be found has one slot and keeps it; it may appear and go at any time. To look at an entry, be
+  // a registered reader from before the call until after the last use: then the entry is not filled anew meanwhile.
+  uint64_t slots() const { return (mask_ + 1) * FlowBucket::kSlots; }
+  const FlowEntry* in_slot(uint64_t slot) const {
+    const FlowBucket& bucket = buckets_[slot / FlowBucket::kSlots];
+    const unsigned at = slot % FlowBucket::kSlots;
+    if (bucket.tags[at].load(std::memory_order_acquire) == 0) return nullptr;
+    const uint32_t index = bucket.entries[at].load(std::memory_order_acquire);
+    return index ? &entries_[index] : nullptr;
+  }
 
   uint64_t size() const { return used_.load(std::memory_order_relaxed); }
   uint64_t capacity() const { return capacity_; }

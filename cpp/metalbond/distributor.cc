@@ -208,12 +208,20 @@ Received Distributor::receive(Source source, std::string_view frames, const Limi
     const uint32_t vni = news.route.vni;
     const std::string key = encode_key(news.route);
     if (news.add) {
-      const bool peer_full = table.count_of(source) >= limits.of_peer;
-      if (peer_full || table.size() >= limits.of_all) {
+      if (const char* reason = limits.filter ? limits.filter->refusal(news.route) : nullptr) {
+        refuse(received, reason, key);
+        continue;
+      }
+      const size_t count = table.count_of(source);
+      const char* full = limits.filter && count >= limits.filter->max_routes ? "policy_max_routes"
+                         : count >= limits.of_peer                           ? "max_peer_routes"
+                         : table.size() >= limits.of_all                     ? "max_routes"
+                                                                             : nullptr;
+      if (full != nullptr) {
         const VniTable* routes = table.find(vni);
         const Slot slot = routes ? routes->find(key) : SlotIndex::kNone;
         if (slot == SlotIndex::kNone || find_source(routes->at(slot), source) == nullptr) {
-          refuse(received, peer_full ? "max_peer_routes" : "max_routes", key);
+          refuse(received, full, key);
           continue;
         }
       }

@@ -18,6 +18,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "metalbond/filter.h"
 #include "metalbond/outbox.h"
 #include "metalbond/table.h"
 #include "metalbond/wire.h"
@@ -85,10 +86,11 @@ class MirrorStore {
 struct Limits {
   size_t of_peer = SIZE_MAX;
   size_t of_all = SIZE_MAX;
+  const Filter* filter = nullptr;  // null: everything is allowed
 };
 
 struct Refusal {
-  std::string reason;  // "invalid", or the limit that was reached
+  std::string reason;  // "invalid", what the filter says, or the limit that was reached
   std::string what;    // of the first one
   size_t count = 0;
 };

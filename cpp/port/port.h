@@ -93,7 +93,7 @@ class Ports {
   void start_uplinks();                 // EngineError
   bool start(Port& port);               // idempotent
   bool stop(Port& port);                // idempotent
-  void refresh_link(Port& port) const;  // uplinks: asks the driver
+  bool refresh_link(Port& port) const;  // uplinks: asks the driver; true: changed
   void stop_all();
 
  private:

@@ -88,7 +88,7 @@ void Ports::find(const EngineOptions& options) {
     const bool is_pf0 = port->netdev_name == options.pf0, is_pf1 = port->netdev_name == options.pf1;
     const bool is_vm = !is_pf0 && !is_pf1 && !options.vf_pattern.empty() &&
                        port->netdev_name.find(options.vf_pattern) != std::string::npos;
-    if (!is_pf0 && !is_pf1 && !is_vm) continue;
+    if ((!is_pf0 && !is_pf1 && !is_vm) || port->netdev_name == options.sync_tap) continue;
     port->is_uplink = !is_vm;
     port->own_mac = device_mac(id);
     // A guess for a VM that uses its device's MAC; uplinks have to learn it.
@@ -214,12 +214,13 @@ bool Ports::stop(Port& port) {
   return rte_eth_dev_stop(port.id) == 0;
 }
 
-void Ports::refresh_link(Port& port) const {
+bool Ports::refresh_link(Port& port) const {
   rte_eth_link link{};
-  if (rte_eth_link_get_nowait(port.id, &link) != 0) return;
+  if (rte_eth_link_get_nowait(port.id, &link) != 0) return false;
   const bool up = link.link_status == RTE_ETH_LINK_UP;
-  if (port.link_up.exchange(up) != up)
-    IRONCORE_LOG(NOTICE, "uplink %s is %s", port.netdev_name.c_str(), up ? "up" : "down");
+  if (port.link_up.exchange(up) == up) return false;
+  IRONCORE_LOG(NOTICE, "uplink %s is %s", port.netdev_name.c_str(), up ? "up" : "down");
+  return true;
 }
 
 void Ports::stop_all() {

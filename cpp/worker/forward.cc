@@ -3,12 +3,12 @@
 
 #include "net/checksum.h"
 #include "worker/burst.h"
+#include "worker/packet_steps.h"
 
 namespace ironcore {
 namespace {
 
 constexpr unsigned kPrefetchFrames = 4;
-constexpr size_t kInnerStart = net::kEthLen + net::kOverlayLen;
 
 const uint8_t* data_of(const rte_mbuf* frame) { return rte_pktmbuf_mtod(frame, const uint8_t*); }
 
@@ -23,11 +23,6 @@ void complete_checksum(rte_mbuf* frame, const FlowKey& key, const ParsedPacket& 
 
 bool checksum_missing(const rte_mbuf* frame) {
   return (frame->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_NONE;
-}
-
-DropReason unsupported(uint16_t ether_type, bool from_vm) {
-  if (ether_type == net::kEtherVlan || ether_type == net::kEtherQinq) return DropReason::vlan_tagged;
-  return from_vm ? DropReason::ethertype_unsupported : DropReason::not_overlay;
 }
 
 }  // namespace
@@ -54,18 +49,10 @@ void Worker::receive_from_vm(Port& port, rte_mbuf** frames, unsigned count) {
     FlowKey& key = burst.key[at];
     key.scope = from->instance;
     key.side = Side::kVm;
-    const uint16_t type = net::load<uint16_t>(start + 12);
-    DropReason reason;
-    if (type == net::kEtherIpv4) [[likely]] {
-      reason = parse_ipv4(start, net::kEthLen, length, key, burst.packet[at]);
-    } else if (type == net::kEtherIpv6) {
-      reason = parse_ipv6(start, net::kEthLen, length, key, burst.packet[at]);
-    } else {
-      if (type == net::kEtherArp && serve_guest(port, *from, frame)) continue;
-      reason = unsupported(type, true);
-    }
+    const DropReason reason = parse_vm_frame(start, length, key, burst.packet[at]);
     if (reason != kNoDrop) [[unlikely]] {
-      drop(port, frame, reason);
+      const bool arp = net::load<uint16_t>(start + 12) == net::kEtherArp;
+      if (!arp || !serve_guest(port, *from, frame)) drop(port, frame, reason);
       continue;
     }
     if (checksum_missing(frame)) [[unlikely]]
@@ -98,31 +85,13 @@ void Worker::take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, boo
     rte_mbuf* frame = frames[i];
     const uint8_t* start = data_of(frame);
     const size_t length = frame->data_len;
-    if (frame->nb_segs != 1 || length < kInnerStart) [[unlikely]] {
-      drop(port, frame, frame->nb_segs != 1 ? DropReason::multi_segment : DropReason::not_overlay);
+    if (frame->nb_segs != 1) [[unlikely]] {
+      drop(port, frame, DropReason::multi_segment);
       continue;
     }
-    const uint16_t type = net::load<uint16_t>(start + 12);
-    const uint8_t* outer = start + net::kEthLen;
-    const uint8_t next_header = outer[6];
-    if (type != net::kEtherIpv6 || outer[0] >> 4 != 6 || (next_header != net::kIpip && next_header != net::kIpv6InIp))
-        [[unlikely]] {
-      drop(port, frame, unsupported(type, false));
-      continue;
-    }
-    if (net::load<uint64_t>(outer + 24) != tables_.host_prefix) [[unlikely]] {
-      drop(port, frame, DropReason::underlay_prefix_mismatch);
-      continue;
-    }
-    const size_t end = kInnerStart + net::swap16(net::load<uint16_t>(outer + 4));
     const unsigned at = burst.count;
     FlowKey& key = burst.key[at];
-    key.scope = net::load<uint64_t>(outer + 32);
-    key.side = Side::kUplink;
-    DropReason reason = DropReason::truncated;
-    if (end <= length) [[likely]]
-      reason = next_header == net::kIpip ? parse_ipv4(start, kInnerStart, end, key, burst.packet[at])
-                                         : parse_ipv6(start, kInnerStart, end, key, burst.packet[at]);
+    const DropReason reason = parse_uplink_frame(start, length, tables_.host_prefix, key, burst.packet[at]);
     if (reason != kNoDrop) [[unlikely]] {
       drop(port, frame, reason);
       continue;

@@ -1,11 +1,10 @@
 // Executes flow programs: rate, size, rewriting, headers, queue.
 #include "overlay/outer_header.h"
 #include "worker/burst.h"
+#include "worker/packet_steps.h"
 
 namespace ironcore {
 namespace {
-
-constexpr uint32_t kHeaders = net::kEthLen + net::kOverlayLen;
 
 // Lets the frame begin at `start`, in front of or behind where it begins now.
 void begin_at(rte_mbuf* frame, uint8_t* start) {
@@ -19,15 +18,6 @@ bool has_room(const rte_mbuf* frame, const uint8_t* ip, size_t bytes) {
   return ip - static_cast<const uint8_t*>(frame->buf_addr) >= static_cast<ptrdiff_t>(bytes);
 }
 
-// What a packet grows by when it changes its family.
-int32_t growth(const FlowProgram& program, const translate::Rewrite& rewrite) {
-  if (!(program.features & kRewrite)) return 0;
-  constexpr int32_t kDifference = net::kIpv6Len - net::kIpv4MinLen;
-  return rewrite.kind == translate::RewriteKind::kFourToSix   ? kDifference
-         : rewrite.kind == translate::RewriteKind::kSixToFour ? -kDifference
-                                                              : 0;
-}
-
 }  // namespace
 
 void Worker::execute(Port& port, const FlowProgram& program, const translate::Rewrite& rewrite, rte_mbuf* frame,
@@ -38,12 +28,12 @@ void Worker::execute(Port& port, const FlowProgram& program, const translate::Re
   // Sizes first: the sender is told about the packet as it was.
   if (program.action == Action::kEncap) {
     DropReason why = kNoDrop;
-    out = uplink_for(program, port, why);
+    out = uplink_for(tables_.ports, program, port, why);
     if (!out) [[unlikely]] {
       drop(port, frame, why);
       return;
     }
-    const int32_t room = static_cast<int32_t>(out->max_frame - kHeaders) - growth(program, rewrite);
+    const int32_t room = room_inside(*out, program, rewrite);
     if (static_cast<int32_t>(frame->pkt_len - packet.l3) > room) [[unlikely]] {
       too_big(port, frame, packet, static_cast<uint32_t>(room));
       return;
@@ -55,12 +45,8 @@ void Worker::execute(Port& port, const FlowProgram& program, const translate::Re
       return;
     }
     if (program.features & kRewrite) {
-      translate::PacketView view{ip,
-                                 packet.ip_length,
-                                 static_cast<size_t>(ip - static_cast<uint8_t*>(frame->buf_addr)),
-                                 static_cast<size_t>(packet.l4 - packet.l3),
-                                 packet.proto,
-                                 packet.is_fragment()};
+      translate::PacketView view =
+          view_of(static_cast<uint8_t*>(frame->buf_addr), rte_pktmbuf_mtod(frame, uint8_t*), packet);
       if (translate::apply(rewrite, view) != translate::Outcome::kOk) [[unlikely]] {
         drop(port, frame, DropReason::not_translatable);
         return;
@@ -90,22 +76,6 @@ bool Worker::within_rate(Port& port, uint8_t features, uint32_t bytes) {
   return !(features & kMeterTotal) || meters->total.allow(now_, bytes);
 }
 
-Port* Worker::uplink_for(const FlowProgram& program, Port& port, DropReason& why) {
-  Port* out = program.uplink == kIngressUplink ? &port : tables_.ports.uplink(program.uplink);
-  if (!out || !out->link_up.load(std::memory_order_relaxed)) [[unlikely]] {
-    out = tables_.ports.uplink((program.uplink == kIngressUplink ? port.pf_index : program.uplink) ^ 1u);
-    if (!out || !out->link_up.load(std::memory_order_relaxed)) {
-      why = DropReason::uplink_down;
-      return nullptr;
-    }
-  }
-  if (!(out->peer.load() & AtomicMac::kKnown)) [[unlikely]] {
-    why = DropReason::uplink_neighbour_unknown;
-    return nullptr;
-  }
-  return out;
-}
-
 void Worker::deliver(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip) {
   Port& out = *ports_[program.out_port];
   const uint16_t type = ip[0] >> 4 == 4 ? net::kEtherIpv4 : net::kEtherIpv6;
@@ -120,11 +90,11 @@ void Worker::deliver(Port& port, const FlowProgram& program, rte_mbuf* frame, ui
 
 void Worker::encapsulate(Port& port, Port& out, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip,
                          uint16_t ip_length) {
-  if (!has_room(frame, ip, kHeaders)) [[unlikely]] {
+  if (!has_room(frame, ip, kOuterHeaders)) [[unlikely]] {
     drop(port, frame, DropReason::headroom);
     return;
   }
-  uint8_t* start = ip - kHeaders;
+  uint8_t* start = ip - kOuterHeaders;
   begin_at(frame, start);
   overlay::write_outer(start, out.peer.load(), out.own_mac, program.next_header, program.flow_label, ip_length,
                        tables_.host_prefix, program.outer_src_low, program.outer_dst);
@@ -132,11 +102,11 @@ void Worker::encapsulate(Port& port, Port& out, const FlowProgram& program, rte_
 }
 
 void Worker::loop(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length) {
-  if (!has_room(frame, ip, kHeaders)) [[unlikely]] {
+  if (!has_room(frame, ip, kOuterHeaders)) [[unlikely]] {
     drop(port, frame, DropReason::headroom);
     return;
   }
-  uint8_t* start = ip - kHeaders;
+  uint8_t* start = ip - kOuterHeaders;
   begin_at(frame, start);
   overlay::write_outer(start, 0, 0, program.next_header, 0, ip_length, tables_.host_prefix, program.outer_src_low,
                        program.outer_dst);

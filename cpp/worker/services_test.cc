@@ -295,7 +295,7 @@ TEST(Quota, OneInterfaceCannotTakeTheTable) {
 
 TEST(Timeouts, DifferByProtocol) {
   EngineOptions options = default_options();
-  options.flow_timeouts = {3600, 600, 10, 20, 5, 40};
+  options.flow_timeouts = {3600, 10, 20, 5, 40, 600};
   Harness net(options);
   net.add_interface(kVf0, 100, "10.0.0.1");
   net.engine().create_route(100, prefix("0.0.0.0/0"), 100, ip(kRemote));

@@ -3,67 +3,9 @@
 #include "overlay/too_big.h"
 #include "translate/icmp_error.h"
 #include "worker/burst.h"
+#include "worker/packet_steps.h"
 
 namespace ironcore {
-namespace {
-
-constexpr uint16_t kDhcpServer = net::swap16(67), kDhcp6Server = net::swap16(547);
-constexpr uint8_t kRouterSolicitation = 133, kRedirect = 137;
-
-// IP packets that may be for the gateway itself; it decides. Never kept as flows, so each of them comes here.
-bool concerns_gateway(const FlowKey& key) {
-  if (key.is_v6()) {
-    const auto type = static_cast<uint8_t>(key.src_port & 0xff);
-    return (key.proto == net::kUdp && key.dst_port == kDhcp6Server) ||
-           (key.proto == net::kIcmp6 && type >= kRouterSolicitation && type <= kRedirect) ||
-           std::memcmp(key.dst6, guest::kGatewayIpv6.data(), 16) == 0;
-  }
-  return (key.proto == net::kUdp && key.dst_port == kDhcpServer) || key.dst4 == net::swap32(guest::kGatewayIpv4);
-}
-
-DropReason drop_reason_of(guest::GuestDrop drop) {
-  using guest::GuestDrop;
-  switch (drop) {
-    case GuestDrop::kNoRoom:
-      return DropReason::guest_no_room;
-    case GuestDrop::kEthSource:
-      return DropReason::guest_eth_source;
-    case GuestDrop::kArpMalformed:
-      return DropReason::arp_malformed;
-    case GuestDrop::kArpNotGateway:
-      return DropReason::arp_not_gateway;
-    case GuestDrop::kNdMalformed:
-      return DropReason::nd_malformed;
-    case GuestDrop::kNdDisabled:
-      return DropReason::nd_disabled;
-    case GuestDrop::kNdNotGateway:
-      return DropReason::nd_not_gateway;
-    case GuestDrop::kNdFromGuest:
-      return DropReason::nd_from_guest;
-    case GuestDrop::kDhcp4Malformed:
-      return DropReason::dhcp4_malformed;
-    case GuestDrop::kDhcp4NoAddress:
-      return DropReason::dhcp4_no_address;
-    case GuestDrop::kDhcp4Relayed:
-      return DropReason::dhcp4_relayed;
-    case GuestDrop::kDhcp4MessageType:
-      return DropReason::dhcp4_message_type;
-    case GuestDrop::kDhcp6Malformed:
-      return DropReason::dhcp6_malformed;
-    case GuestDrop::kDhcp6NoAddress:
-      return DropReason::dhcp6_no_address;
-    case GuestDrop::kDhcp6MessageType:
-      return DropReason::dhcp6_message_type;
-    case GuestDrop::kIcmpMalformed:
-      return DropReason::icmp_malformed;
-    case GuestDrop::kNone:
-    case GuestDrop::kCount:
-      break;
-  }
-  return DropReason::ethertype_unsupported;
-}
-
-}  // namespace
 
 // Gives decisions NAT ports, and remembers which one is new: it goes back if its flow does not begin.
 class Worker::TakePorts final : public NatPortChoice {
@@ -103,30 +45,15 @@ void Worker::forward_slowly(Port& port, const InterfaceView* from, Burst& burst,
 
 Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports) {
   const DecisionContext context{tables_, ports, before};
-  Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
-  // Whoever pretends to be the gateway must not get what the VM sends there.
-  if (decision.has_reply && decision.reply_key.side == Side::kVm && concerns_gateway(decision.reply_key))
-    decision.has_reply = false;
-  return decision;
-}
-
-// The interface whose VM opened a flow, if it is still there.
-const InterfaceView* Worker::sender_of(const FlowKey& key, uint16_t port) const {
-  const Port* device = tables_.ports.by_id(port);
-  const InterfaceView* view = device ? device->interface.load(std::memory_order_acquire) : nullptr;
-  return view && view->instance == key.scope ? view : nullptr;
+  return decide_flow(context, from, key);
 }
 
 Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale) {
   const FlowKey& key = burst.key[at];
   Resolution resolution;
-  if (from && tables_.options.antispoof) {
-    const uint64_t vm_mac = port.peer.load();
-    const uint8_t* source = rte_pktmbuf_mtod(burst.frame[at], const uint8_t*) + 6;
-    if ((vm_mac & AtomicMac::kKnown) && std::memcmp(&vm_mac, source, 6) != 0) {
-      resolution.drop = DropReason::spoofed_mac;
-      return resolution;
-    }
+  if (from && tables_.options.antispoof && has_spoofed_mac(port, rte_pktmbuf_mtod(burst.frame[at], const uint8_t*))) {
+    resolution.drop = DropReason::spoofed_mac;
+    return resolution;
   }
   if (stale) {
     stats_.flows_redecided.increment();
@@ -155,7 +82,7 @@ Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst&
 // The first direction of a connection, as the tables are now.
 Decision Worker::decide_again(const FlowEntry& original, TakePorts& ports) {
   const bool from_vm = original.key.side == Side::kVm;
-  const InterfaceView* sender = from_vm ? sender_of(original.key, original.owner.port) : nullptr;
+  const InterfaceView* sender = from_vm ? sender_of(tables_.ports, original.key, original.owner.port) : nullptr;
   if (from_vm && !sender) {
     Decision gone;
     gone.drop = DropReason::interface_gone;
@@ -288,12 +215,7 @@ void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, 
   FlowProgram program = resolution.content.program;
   if (program.features & kRewrite) {
     program.features &= static_cast<uint8_t>(~kRewrite);
-    translate::PacketView view{start + packet.l3,
-                               packet.ip_length,
-                               static_cast<size_t>(start + packet.l3 - static_cast<uint8_t*>(frame->buf_addr)),
-                               static_cast<size_t>(packet.l4 - packet.l3),
-                               packet.proto,
-                               false};
+    translate::PacketView view = view_of(static_cast<uint8_t*>(frame->buf_addr), start, packet);
     if (translate::translate_icmp_error(resolution.content.rewrite, view) != translate::Outcome::kOk) {
       drop(port, frame, DropReason::not_translatable);
       return;
@@ -307,18 +229,26 @@ void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, 
   execute(port, program, {}, frame, packet);
 }
 
+void Worker::learn_vm_mac(Port& port, const MacAddress& mac) {
+  const uint64_t known = AtomicMac::pack(mac) | AtomicMac::kKnown;
+  if (port.peer.load() == known) return;
+  port.peer.store(known);
+  if (shared_.observer) shared_.observer->vm_mac_learned(port.id, mac);
+}
+
+void Worker::track(FlowEntry& entry, uint8_t tcp_flags) {
+  const FlowEntry* original = entry.is_reply.load(std::memory_order_relaxed) ? flows_.get(entry.peer()) : &entry;
+  const uint8_t before = original ? original->tcp.load(std::memory_order_relaxed) : uint8_t{0};
+  if (track_tcp(flows_, entry, tcp_flags)) connections_.closing(entry, tick_);
+  if (shared_.observer && original && original->tcp.load(std::memory_order_relaxed) != before)
+    shared_.observer->connection(ConnectionChange::kState, original->key, content_of(*original));
+}
+
 // Turns an echo request for a public address into its reply, back to whoever sent it here.
 void Worker::answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet) {
   auto* start = rte_pktmbuf_mtod(frame, uint8_t*);
-  FlowProgram program{};
-  program.action = Action::kEncap;
-  program.uplink = kIngressUplink;
-  program.outer_src_low = tables_.host_low;
-  std::memcpy(program.outer_dst.data(), start + net::kEthLen + 8, 16);
-  uint8_t* ip = start + packet.l3;
-  const bool is_v6 = ip[0] >> 4 == 6;
-  program.next_header = is_v6 ? net::kIpv6InIp : net::kIpip;
-  overlay::turn_echo_into_reply(ip, is_v6, start + packet.l4);
+  const FlowProgram program = echo_reply_program(start, packet, tables_.host_low);
+  overlay::turn_echo_into_reply(start + packet.l3, program.next_header == net::kIpv6InIp, start + packet.l4);
   execute(port, program, {}, frame, packet);
 }
 
@@ -332,7 +262,7 @@ bool Worker::serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame)
   const guest::GuestReply answer =
       guest::handle(guest_config(shared_, port, from), {rte_pktmbuf_mtod(frame, uint8_t*), frame->data_len},
                     {out, rte_pktmbuf_tailroom(reply)});
-  if (answer.learned_vm_mac) port.peer.store(AtomicMac::pack(*answer.learned_vm_mac) | AtomicMac::kKnown);
+  if (answer.learned_vm_mac) learn_vm_mac(port, *answer.learned_vm_mac);
   if (answer.verdict == guest::Verdict::kReply) {
     reply->data_len = static_cast<uint16_t>(answer.length);
     reply->pkt_len = static_cast<uint32_t>(answer.length);

@@ -47,7 +47,8 @@ Worker::Worker(unsigned id, WorkerShared& shared)
       flows_(shared.flows),
       generations_(shared.tables.generations.data()),
       tables_(shared.tables),
-      connections_(shared.flows, shared.nat_ports, shared.flow_limits, stats_.flows_expired, stats_.flows_evicted),
+      connections_(shared.flows, shared.nat_ports, shared.flow_limits, stats_.flows_expired, stats_.flows_evicted,
+                   shared.observer),
       handed_over_(create_ring("handover")),
       injected_(create_ring("inject")) {
   for (Port* port : shared.ports.all()) ports_[port->id] = port;

@@ -30,6 +30,7 @@ struct WorkerShared {
   std::vector<uint32_t> dns4;
   std::vector<guest::Ipv6> dns6;
   std::vector<class Worker*> workers;  // filled before any of them runs
+  FlowObserver* observer = nullptr;    // set before any of them is made
 };
 
 // What guest services answer on this interface at present; holds views into all three.
@@ -89,8 +90,7 @@ class Worker {
            entry.generation.load(std::memory_order_relaxed);
   }
   void note_use(FlowEntry& entry, const rte_mbuf* frame, const ParsedPacket& packet) {
-    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags) && track_tcp(flows_, entry, packet.tcp_flags))
-      connections_.closing(entry, tick_);
+    if (packet.tcp_flags && tcp_needs_tracking(entry, packet.tcp_flags)) track(entry, packet.tcp_flags);
     if (entry.last_used.load(std::memory_order_relaxed) != tick_)
       entry.last_used.store(tick_, std::memory_order_relaxed);
     entry.packets.increment();
@@ -98,6 +98,8 @@ class Worker {
   }
 
   // Slow path.
+  void track(FlowEntry& entry, uint8_t tcp_flags);
+  void learn_vm_mac(Port& port, const MacAddress& mac);
   void forward_slowly(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
   void forward_unusual(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);
   void forward_error(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry);
@@ -106,7 +108,6 @@ class Worker {
   Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports);
   Decision decide_again(const FlowEntry& original, TakePorts& ports);
   bool is_answer_to(const FlowEntry& original, const FlowKey& key);
-  const InterfaceView* sender_of(const FlowKey& key, uint16_t port) const;
   void begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution);
   bool serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame);  // true: the frame is done with
   void answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet);
@@ -116,7 +117,6 @@ class Worker {
   void execute(Port& port, const FlowProgram& program, const translate::Rewrite& rewrite, rte_mbuf* frame,
                const ParsedPacket& packet);
   bool within_rate(Port& port, uint8_t features, uint32_t bytes);
-  Port* uplink_for(const FlowProgram& program, Port& port, DropReason& why);
   void deliver(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip);
   void encapsulate(Port& port, Port& out, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);
   void loop(Port& port, const FlowProgram& program, rte_mbuf* frame, uint8_t* ip, uint16_t ip_length);

@@ -46,6 +46,8 @@ def grpc_error(error: grpc.RpcError) -> CliError:
     name = "".join(part.title() for part in code.name.split("_"))
     unknown = code == grpc.StatusCode.UNIMPLEMENTED
     full = f"rpc error: code = {name} desc = {details}"
+    if unknown:
+        full += " (client and service speak different versions of the protocol)"
     return CliError("grpc", code.value[0], details, full, EXIT_SERVER if unknown else EXIT_FAILURE)
 
 
@@ -63,6 +65,11 @@ class Client:
             channel.close()
             raise client_error(f"cannot connect to {address} within {connect_seconds:g} s") from None
         self._stub = dpdk_pb2_grpc.DPDKironcoreStub(channel)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for stubs of other services."""
+        return self._channel
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import click
 import yaml
@@ -60,6 +61,22 @@ class LbPorts(click.ParamType[list[Object]]):
         return ports
 
 
+class ObjectFile(click.ParamType[Path]):
+    """A file or directory, also as `file:` URL."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, which exists."""
+        parts = urlsplit(str(value))
+        if parts.scheme not in ("", "file") or parts.netloc:
+            self.fail(f"'{value}' is not on this machine", param, ctx)
+        path = Path(unquote(parts.path)) if parts.scheme else Path(str(value))
+        if not path.exists():
+            self.fail(f"'{path}' does not exist", param, ctx)
+        return path
+
+
 UINT32 = click.IntRange(0, 2**32 - 1)
 _UINT64 = click.IntRange(0, 2**64 - 1)
 IP, PREFIX = Ip(), Prefix()
@@ -77,7 +94,7 @@ _UNDERLAY = _optional("--underlay", IP, "::")
 
 
 @click.group(cls=Group, invoke_without_command=True)
-@click.option("-f", "--filename", "files", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("-f", "--filename", "files", type=ObjectFile(), multiple=True)
 @click.pass_context
 def create(context: click.Context, files: tuple[Path, ...]) -> None:
     """Create one object, or all objects of files (-f)."""
@@ -85,7 +102,7 @@ def create(context: click.Context, files: tuple[Path, ...]) -> None:
 
 
 @click.group(cls=Group, invoke_without_command=True)
-@click.option("-f", "--filename", "files", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("-f", "--filename", "files", type=ObjectFile(), multiple=True)
 @click.pass_context
 def delete(context: click.Context, files: tuple[Path, ...]) -> None:
     """Delete one object, or all objects of files (-f)."""
@@ -324,7 +341,7 @@ _pair(
         _required("--src", PREFIX),
         _required("--dst", PREFIX),
         _optional("--priority", click.IntRange(0, 65536), 1000),
-        click.option("--protocol", type=click.Choice(["icmp", "1", "tcp", "6", "udp", "17"], case_sensitive=False)),
+        click.option("--protocol", type=click.Choice(["", "icmp", "1", "tcp", "6", "udp", "17"], case_sensitive=False)),
         *(
             _optional(f"--{name}", click.IntRange(-1), -1)
             for name in ("src-port-min", "src-port-max", "dst-port-min", "dst-port-max", "icmp-type", "icmp-code")

@@ -29,6 +29,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "create": ("add",),
     "delete": ("del",),
 }
+_DURATION_PART = r"([0-9]+(?:\.[0-9]+)?)(ms|us|ns|s|m|h)"
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ALIASES = {alias: name for name, aliases in NOUNS.items() for alias in aliases}
 
 
@@ -62,16 +64,15 @@ def _global_options() -> list[click.Parameter]:
 
 
 class Duration(click.ParamType[float]):
-    """Seconds from texts such as `4s`, `500ms` or `1m`."""
+    """Seconds from texts such as `4s`, `500ms` or `1m30s`."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)", str(value))
-        if match is None:
-            self.fail(f"'{value}' is not a duration such as 4s or 500ms", param, ctx)
-        return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+        if not re.fullmatch(f"(?:{_DURATION_PART})+", str(value)):
+            self.fail(f"'{value}' is not a duration such as 4s, 500ms or 1m30s", param, ctx)
+        return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION_PART, str(value)))
 
 
 class Command(click.Command):
@@ -118,6 +119,12 @@ class Session:
     def wide(self) -> bool:
         """--wide."""
         return bool(self._flag("wide"))
+
+    @property
+    def output(self) -> str | None:
+        """--output, if given."""
+        value: str | None = self._flag("output")
+        return value
 
     def connect(self) -> Client:
         """Raises CliError."""

@@ -14,6 +14,7 @@ import click
 from dpservice.cli.api import EXIT_FAILURE, CliError, client_error
 from dpservice.cli.commands import create, delete
 from dpservice.cli.frame import Group
+from dpservice.cli.inspection import COMMANDS as INSPECTION
 from dpservice.cli.output import MODES, render_error
 from dpservice.cli.process import PROGRAM, capture, completion, init, reset
 from dpservice.cli.reading import get, list_
@@ -25,7 +26,7 @@ def cli() -> None:
     """Control a packet engine over gRPC."""
 
 
-for _command in (init, create, get, list_, delete, reset, capture, completion):
+for _command in (init, create, get, list_, delete, reset, capture, *INSPECTION, completion):
     cli.add_command(_command)
 
 

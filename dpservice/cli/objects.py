@@ -80,7 +80,7 @@ def interface(message: pb.Interface) -> Object:
 
 
 def prefix(kind: str, interface_id: str, vni: int | None, message: pb.Prefix) -> Object:
-    """An alias prefix (with its VNI) or a load balancer prefix."""
+    """An alias prefix or a load balancer prefix, with the VNI of its interface."""
     return make(
         kind,
         {"interface_id": interface_id, "vni": vni},

@@ -42,18 +42,7 @@ def _ports(item: Object) -> str:
     return ",".join(f"{_PROTOCOLS.get(port['protocol'], port['protocol'])}/{port['port']}" for port in ports)
 
 
-# Entries of a list tell both addresses; the NAT of one interface has its public address only, under the same name.
-def _inside(item: Object) -> Any:
-    return _spec("nat_ip")(item) if "actual_nat_ip" in item["spec"] else ""
-
-
-def _public(item: Object) -> Any:
-    return _spec("actual_nat_ip")(item) or _spec("nat_ip")(item)
-
-
 def _nat_type(item: Object) -> str:
-    if "actual_nat_ip" not in item["spec"]:
-        return ""
     return "Neighbor" if item["spec"].get("underlay_route") else "Local"
 
 
@@ -63,6 +52,8 @@ _PREFIX_COLUMNS: list[Column] = [
     ("UnderlayRoute", _spec("underlay_route")),
     ("InterfaceID", _meta("interface_id")),
 ]
+_ONLY_CREATED = "VirtualFunction"
+"""Told by the creation of an interface and by nothing else."""
 COLUMNS: dict[str, list[Column]] = {
     "Interface": [
         ("ID", _meta("id")),
@@ -74,7 +65,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("TotalTx", _spec("metering", "total_rate")),
         ("PublicTx", _spec("metering", "public_rate")),
         ("Hostname", _spec("hostname")),
-        ("VirtualFunction", _spec("virtual_function", "name")),
+        (_ONLY_CREATED, _spec("virtual_function", "name")),
     ],
     "Prefix": _PREFIX_COLUMNS,
     "LoadBalancerPrefix": _PREFIX_COLUMNS,
@@ -101,13 +92,20 @@ COLUMNS: dict[str, list[Column]] = {
         ("Address", _spec("target_ip")),
     ],
     "Nat": [
-        ("VNI", _spec("vni")),
         ("InterfaceID", _meta("interface_id")),
-        ("IP", _inside),
+        ("NatIP", _spec("nat_ip")),
         ("MinPort", _spec("min_port")),
         ("MaxPort", _spec("max_port")),
         ("UnderlayRoute", _spec("underlay_route")),
-        ("NatIP", _public),
+    ],
+    # Entries of a list tell both addresses; the NAT of one interface its public one only, under the inner one's name.
+    "NatList": [
+        ("VNI", _spec("vni")),
+        ("IP", _spec("nat_ip")),
+        ("MinPort", _spec("min_port")),
+        ("MaxPort", _spec("max_port")),
+        ("UnderlayRoute", _spec("underlay_route")),
+        ("NatIP", _spec("actual_nat_ip")),
         ("NatType", _nat_type),
     ],
     "NeighborNat": [
@@ -147,6 +145,61 @@ COLUMNS: dict[str, list[Column]] = {
         ("PF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("pf", []))),
         ("VF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("vf", []))),
     ],
+    "ExplainedStep": [
+        ("Part", _meta("part")),
+        ("Stage", _spec("stage")),
+        ("Outcome", _spec("outcome")),
+    ],
+    "Flow": [
+        ("VNI", _spec("vni")),
+        ("InterfaceID", _spec("interface_id")),
+        ("Protocol", _spec("summary", "protocol")),
+        ("Original", _spec("summary", "original")),
+        ("Does", _spec("summary", "does")),
+        ("Reply", _spec("summary", "reply")),
+        ("State", _spec("tcp_state")),
+        ("Packets", _spec("summary", "packets")),
+        ("Age", _spec("summary", "age")),
+        ("Expires", _spec("summary", "expires")),
+    ],
+    "EngineTable": [
+        ("Table", _meta("name")),
+        ("Used", _spec("used")),
+        ("Limit", _spec("limit")),
+        ("Level", _spec("level")),
+    ],
+    "PortCounters": [
+        ("Device", _meta("device")),
+        ("InterfaceID", _spec("interface_id")),
+        ("RxPackets", _spec("rx_packets")),
+        ("RxBytes", _spec("rx_bytes")),
+        ("TxPackets", _spec("tx_packets")),
+        ("TxBytes", _spec("tx_bytes")),
+        ("Dropped", _spec("dropped")),
+    ],
+    "InterfaceState": [
+        ("ID", _meta("id")),
+        ("VNI", _spec("vni")),
+        ("Device", _spec("device")),
+        ("IPv4", _spec("ipv4")),
+        ("IPv6", _spec("ipv6")),
+        ("UnderlayRoute", _spec("underlay")),
+        ("MAC", _spec("mac")),
+        ("Public", _spec("public")),
+        ("Rules", _spec("firewall_rules")),
+        ("Flows", _spec("flows")),
+        ("NatFlows", _spec("nat_flows")),
+    ],
+    "FlowLimits": [
+        ("InterfaceID", _meta("interface_id")),
+        ("Quota", _spec("quota")),
+        ("Flows", _spec("flows")),
+        ("TcpEstablished", _spec("tcp_established")),
+        ("TcpTransitory", _spec("tcp_transitory")),
+        ("Udp", _spec("udp")),
+        ("Icmp", _spec("icmp")),
+        ("Other", _spec("other")),
+    ],
     "CaptureStop": [("Stopped Interface", _spec("iface_cnt"))],
 }
 COLUMNS["CaptureStatus"] = [("Operation Status", _spec("operation_status")), *COLUMNS["CaptureStart"]]
@@ -164,6 +217,12 @@ _NAMES: dict[str, Callable[[Object], Any]] = {
     "NeighborNat": _meta("nat_ip"),
     "FirewallRule": _spec("id"),
     "Initialized": _spec("uuid"),
+    "ExplainedStep": lambda item: f"{_spec('stage')(item)}: {_spec('outcome')(item)}",
+    "Flow": _spec("summary", "original"),
+    "EngineTable": _meta("name"),
+    "PortCounters": _meta("device"),
+    "InterfaceState": _meta("id"),
+    "FlowLimits": _meta("interface_id"),
     "Vni": _meta("vni"),
     "Version": _spec("service_version"),
 }
@@ -176,10 +235,9 @@ def render(item: Object, mode: str, *, operation: str = "", pretty: bool = False
     if mode == "yaml":
         return yaml.safe_dump(item, sort_keys=False).rstrip("\n")
     items = item.get("items", [item])
-    kind = item["kind"].removesuffix("List")
     if mode == "name":
         return "\n".join(_line(one, operation) for one in items)
-    return _table(items, kind, wide=wide)
+    return _table(items, item["kind"], wide=wide)
 
 
 def _line(item: Object, operation: str) -> str:
@@ -195,12 +253,11 @@ def _line(item: Object, operation: str) -> str:
 
 
 def _table(items: Sequence[Object], kind: str, *, wide: bool) -> str:
-    columns = COLUMNS[kind] + (WIDE_COLUMNS.get(kind, []) if wide else [])
-    rows = [[str(get(item)) for _, get in columns] for item in items]
-    # A column that no object fills (the VNI of load balancer prefixes, for example) says nothing.
-    used = [i for i in range(len(columns)) if not rows or any(row[i] for row in rows)]
-    lines = [[columns[i][0] for i in used], *([row[i] for i in used] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(used))]
+    one = kind.removesuffix("List")
+    columns = (COLUMNS.get(kind) or COLUMNS[one]) + (WIDE_COLUMNS.get(one, []) if wide else [])
+    columns = [(title, get) for title, get in columns if title != _ONLY_CREATED or any(map(get, items))]
+    lines = [[title for title, _ in columns], *([str(get(item)) for _, get in columns] for item in items)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )

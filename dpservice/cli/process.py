@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import add_completion_class, get_completion_class
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
 from dpservice.cli import objects
@@ -14,9 +14,11 @@ from dpservice.cli.api import CliError, client_error
 from dpservice.cli.commands import IP, UINT32
 from dpservice.cli.frame import Command, Group, Session, with_session
 from dpservice.cli.objects import Object
+from dpservice.cli.powershell import PowershellComplete
 from dpservice.cli.reading import get
 
 PROGRAM = "dpservice-cli"
+add_completion_class(PowershellComplete)
 _VNI_TYPES = {"ipv4": 0, "0": 0, "ipv6": 1, "1": 1, "both": 2, "2": 2}
 _PROTOCOL = "v1"
 
@@ -99,12 +101,14 @@ def capture() -> None:
 @click.option("--sink-node-ip", type=IP, required=True)
 @click.option("--udp-src-port", type=UINT32, required=True)
 @click.option("--udp-dst-port", type=UINT32, required=True)
-@click.option("--pf", default="", help="Uplinks, for example 0,1.")
-@click.option("--vf", default="", help="Interface ids, separated by commas.")
+@click.option("--pf", multiple=True, help="Uplinks, for example 0,1 (repeatable).")
+@click.option("--vf", multiple=True, help="Interface ids, separated by commas (repeatable).")
 @with_session
-def capture_start(session: Session, sink_node_ip: str, udp_src_port: int, udp_dst_port: int, pf: str, vf: str) -> None:
+def capture_start(
+    session: Session, sink_node_ip: str, udp_src_port: int, udp_dst_port: int, pf: tuple[str, ...], vf: tuple[str, ...]
+) -> None:
     """Start to capture."""
-    uplinks, owners = [word for word in pf.split(",") if word], [word for word in vf.split(",") if word]
+    uplinks, owners = ([word for one in words for word in one.split(",") if word] for words in (pf, vf))
     if not all(word in ("0", "1") for word in uplinks):
         raise click.UsageError("--pf takes 0 and 1")
     config = pb.CaptureConfig(
@@ -156,7 +160,7 @@ def capture_status(session: Session) -> None:
 
 
 @click.command("completion", cls=Command)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish", "powershell"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print a script that completes commands in a shell."""

@@ -153,14 +153,14 @@ def _prefixes(client: Client, method: str, kind: str, interface_id: str) -> list
     owners: dict[str, int | None] = {interface_id: None}
     if not interface_id:
         owners = {item["metadata"]["id"]: item["spec"]["vni"] for item in interfaces(client)}
-    elif kind == "Prefix":
+    else:
         request = pb.GetInterfaceRequest(interface_id=interface_id.encode())
         owners = {interface_id: client.call("GetInterface", request, ignore=frozenset({201})).interface.vni}
     found = []
     for owner, vni in owners.items():
         request_class = getattr(pb, f"{method}Request")
         reply = client.call(method, request_class(interface_id=owner.encode()))
-        found += [objects.prefix(kind, owner, vni if kind == "Prefix" else None, one) for one in reply.prefixes]
+        found += [objects.prefix(kind, owner, vni, one) for one in reply.prefixes]
     return found
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop
+
 from ironcore.metalbond.v1 import inspection_pb2 as pb
 
 from metalbond.inspect import PeerView
-from metalbond.types import TYPE_NAMES, Route
+from metalbond.types import TYPE_NAMES, NextHop, Route
 
 
 def peer(view: PeerView) -> pb.Peer:
@@ -30,16 +33,23 @@ def peer(view: PeerView) -> pb.Peer:
 
 
 def route(value: Route, sources: tuple[str, ...]) -> pb.Route:
-    hop = value.hop
+    prefix, length = value.destination
     return pb.Route(
-        vni=value.vni,
-        destination=str(value.destination),
-        next_hop=pb.NextHop(
-            address=str(hop.address),
-            vni=hop.vni,
-            type=TYPE_NAMES.get(hop.type, str(hop.type)),
-            nat_from=hop.nat_from,
-            nat_to=hop.nat_to,
-        ),
-        sources=sources,
+        vni=value.vni, destination=f"{text_of(prefix)}/{length}", next_hop=next_hop(value.hop), sources=sources
     )
+
+
+@lru_cache(4096)
+def next_hop(hop: NextHop) -> pb.NextHop:
+    return pb.NextHop(
+        address=text_of(hop.target),
+        vni=hop.vni,
+        type=TYPE_NAMES.get(hop.type, str(hop.type)),
+        nat_from=hop.nat_from,
+        nat_to=hop.nat_to,
+    )
+
+
+def text_of(address: bytes) -> str:
+    """Several times as fast as the standard library's ipaddress."""
+    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)

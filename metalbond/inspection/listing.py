@@ -1,27 +1,24 @@
-"""Routes in pages. A listing remembers the destinations of the VNI that it is in; pages show how these are now."""
+"""Routes in pages. A listing is a scan that somebody is in the middle of."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from ipaddress import ip_address
 
-from metalbond.inspect import Inspectable
-from metalbond.inspection.lookup import SLICE, longest_match, ordered
-from metalbond.types import Address, Destination, Route
+from metalbond.inspect import Inspectable, Row
+from metalbond.inspection.lookup import longest_match, rows, slowly
+from metalbond.types import Address, Route
 
 MAX_LISTINGS = 16
 LIFETIME = 300.0
 MAX_SCAN = 50_000
-"""Destinations looked at for one page."""
+"""Routes looked at for one page."""
 MAX_BYTES = 2 << 20
 """Rough size of a page."""
-
-Row = tuple[Route, tuple[str, ...]]
 
 
 class ExpiredError(Exception):
@@ -54,11 +51,10 @@ class Filter:
 @dataclass(slots=True)
 class _Listing:
     filter: Filter
-    vnis: list[int]
-    used: float
-    at: int = -1
-    """Position in `vnis` of the VNI whose destinations are here."""
-    destinations: list[Destination] = field(default_factory=list)
+    rows: AsyncIterator[Row]
+    used: float = 0.0
+    pages: int = 0
+    """That were given."""
 
 
 class Listings:
@@ -70,71 +66,50 @@ class Listings:
         self._open: OrderedDict[str, _Listing] = OrderedDict()
 
     async def page(self, wanted: Filter, size: int, token: str) -> tuple[list[Row], str]:
-        """At least one destination's routes more than before, about `size` rows, and the token of the next page, empty
-        after the last. Raises ValueError for a token that is not of this filter, ExpiredError.
-        """
-        name, listing, vni, index = self._resume(wanted, token)
-        rows: list[Row] = []
-        scanned = room = 0
-        while vni < len(listing.vnis):
-            self._load(listing, vni)
-            while index < len(listing.destinations):
-                if len(rows) >= size or scanned >= MAX_SCAN or room >= MAX_BYTES:
-                    return rows, self._keep(name, listing, vni, index)
-                found = self._rows(wanted, listing.vnis[vni], listing.destinations[index])
-                rows += found
-                room += sum(100 + 30 * len(sources) for _, sources in found)
-                index, scanned = index + 1, scanned + 1
-                if not scanned % SLICE:
-                    await asyncio.sleep(0)
-            vni, index, scanned = vni + 1, 0, scanned + 1
-            await asyncio.sleep(0)
-        self._open.pop(name, None)
-        return rows, ""
+        """At most `size` rows, and the token of the next page, which works once; empty after the last.
 
-    def _resume(self, wanted: Filter, token: str) -> tuple[str, _Listing, int, int]:
+        Raises ValueError for a token that is not of this filter, ExpiredError.
+        """
+        name, listing = self._resume(wanted, token)
+        found: list[Row] = []
+        scanned = room = 0
+        async for row in listing.rows:
+            scanned += 1
+            if not wanted.next_hop or row[0].hop.target == wanted.next_hop:
+                found.append(row)
+                room += 100 + 30 * len(row[1])
+            if len(found) >= size or scanned >= MAX_SCAN or room >= MAX_BYTES:
+                return found, self._keep(name, listing)
+        return found, ""
+
+    def _resume(self, wanted: Filter, token: str) -> tuple[str, _Listing]:
         now = self._clock()
         for name in [name for name, listing in self._open.items() if listing.used < now - LIFETIME]:
             del self._open[name]
         if not token:
-            vnis = list(wanted.vnis) or sorted(self._instance.vnis())
-            return secrets.token_urlsafe(9), _Listing(wanted, vnis, now), 0, 0
-        try:
-            name, vni, index = token.split(".")
-            place = int(vni), int(index)
-            if min(place) < 0:
-                raise ValueError
-        except ValueError:
-            raise ValueError("page_token: not one of this service") from None
+            return secrets.token_urlsafe(9), _Listing(wanted, self._rows(wanted))
+        name, _, page = token.partition(".")
         listing = self._open.get(name)
-        if listing is None or listing.at != place[0]:
+        if listing is None or page != str(listing.pages):
             raise ExpiredError
         if listing.filter != wanted:
             raise ValueError("page_token: belongs to another filter")
-        return name, listing, *place
+        return name, self._open.pop(name)
 
-    def _keep(self, name: str, listing: _Listing, vni: int, index: int) -> str:
+    def _keep(self, name: str, listing: _Listing) -> str:
         listing.used = self._clock()
+        listing.pages += 1
         self._open[name] = listing
-        self._open.move_to_end(name)
         while len(self._open) > MAX_LISTINGS:
             self._open.popitem(last=False)
-        return f"{name}.{vni}.{index}"
+        return f"{name}.{listing.pages}"
 
-    def _load(self, listing: _Listing, at: int) -> None:
-        if listing.at == at:
-            return
-        vni, address = listing.vnis[at], listing.filter.address
-        if address is None:
-            listing.destinations = ordered(self._instance.destinations(vni))
-        else:
-            best = longest_match(self._instance, vni, address)
-            listing.destinations = [] if best is None else [best]
-        listing.at = at
-
-    def _rows(self, wanted: Filter, vni: int, destination: Destination) -> list[Row]:
-        return [
-            (Route(vni, destination, hop), sources)
-            for hop, sources in self._instance.hops(vni, destination).items()
-            if not wanted.next_hop or hop.target == wanted.next_hop
-        ]
+    async def _rows(self, wanted: Filter) -> AsyncIterator[Row]:
+        async for vni in slowly(wanted.vnis or sorted(self._instance.vnis()), 16):
+            if wanted.address is None:
+                async for row in rows(self._instance, vni):
+                    yield row
+            elif (best := longest_match(self._instance, vni, wanted.address)) is not None:
+                hops = self._instance.hops(vni, best)
+                for hop in sorted(hops):
+                    yield Route(vni, best, hop), hops[hop]

@@ -14,15 +14,15 @@ from grpc_reflection.v1alpha import reflection
 from ironcore.metalbond.v1 import inspection_pb2 as pb
 from ironcore.metalbond.v1 import inspection_pb2_grpc as rpc
 
-from metalbond.inspect import Inspectable
+from metalbond.inspect import Inspectable, Row
 from metalbond.inspection import convert
 from metalbond.inspection.feed import MAX_WATCHERS, Feed, LaggingError, TooManyWatchersError
-from metalbond.inspection.listing import ExpiredError, Filter, Listings, Row
+from metalbond.inspection.listing import ExpiredError, Filter, Listings
 from metalbond.inspection.lookup import slowly
-from metalbond.types import Destination, Route
+from metalbond.types import Route
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["InspectionService"].full_name
-BATCH = 1000
+BATCH = 256
 """Changes in one message of a watch."""
 PEERS_PAGE, MAX_PEERS_PAGE = 100, 1000
 ROUTES_PAGE, MAX_ROUTES_PAGE = 1000, 10_000
@@ -80,12 +80,12 @@ class InspectionService(rpc.InspectionServiceServicer):
         wanted = request.filter
         try:
             filter_ = Filter.parse(tuple(wanted.vnis), wanted.address, wanted.next_hop)
-            rows, token = await self._listings.page(filter_, size, request.page_token)
+            found, token = await self._listings.page(filter_, size, request.page_token)
         except ValueError as error:
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except ExpiredError:
             await _abort(context, grpc.StatusCode.ABORTED, "page_token: forgotten, begin again")
-        return pb.ListRoutesResponse(routes=[convert.route(*row) for row in rows], next_page_token=token)
+        return pb.ListRoutesResponse(routes=[convert.route(*row) async for row in slowly(found)], next_page_token=token)
 
     async def WatchRoutes(  # noqa: N802
         self, request: pb.WatchRoutesRequest, context: Context
@@ -107,19 +107,11 @@ class InspectionService(rpc.InspectionServiceServicer):
             await _abort(context, grpc.StatusCode.ABORTED, "too slow for the changes, begin again")
 
     async def _snapshot(self, vnis: frozenset[int]) -> AsyncIterator[list[Row]]:
-        rows: list[Row] = []
         for vni in sorted(vnis or self._instance.vnis()):
-            async for destination in slowly(self._instance.destinations(vni)):
-                rows += self._rows(vni, destination)
-                if len(rows) >= BATCH:
-                    yield rows
-                    rows = []
-        if rows:
-            yield rows
-
-    def _rows(self, vni: int, destination: Destination) -> Iterable[Row]:
-        for hop, sources in self._instance.hops(vni, destination).items():
-            yield Route(vni, destination, hop), sources
+            for part in self._instance.scan(vni):
+                if part:
+                    yield part
+                await asyncio.sleep(0)
 
     def _changes(self, routes: set[Route]) -> Iterable[pb.WatchRoutesResponse]:
         """How the routes are at the time of each message."""

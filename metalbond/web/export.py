@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
+from functools import lru_cache
+from textwrap import indent
 from typing import Any
 
 from metalbond.inspect import SELF, Inspectable, PeerView
-from metalbond.inspection.lookup import ordered, slowly
+from metalbond.inspection.convert import text_of
+from metalbond.inspection.lookup import rows, slowly
 from metalbond.types import Destination, NextHop
 
 PIECE = 65536
@@ -19,18 +22,30 @@ _HOP_KEYS = ("TargetAddress", "TargetVNI", "Type", "NATPortRangeFrom", "NATPortR
 
 def destination_key(destination: Destination) -> str:
     """Itself JSON, as the original program has it."""
-    return json.dumps({"IPVersion": destination.version, "Prefix": str(destination)}, separators=(",", ":"))
+    return f'{{"IPVersion":{destination.version},"Prefix":"{text_of(destination.prefix)}/{destination.length}"}}'
 
 
 def hop_values(hop: NextHop) -> dict[str, Any]:
     """In the order of the original program."""
-    return dict(zip(_HOP_KEYS, (str(hop.address), hop.vni, int(hop.type), hop.nat_from, hop.nat_to), strict=True))
+    return dict(zip(_HOP_KEYS, (text_of(hop.target), hop.vni, int(hop.type), hop.nat_from, hop.nat_to), strict=True))
+
+
+@lru_cache(4096)
+def hop_json(hop: NextHop) -> str:
+    """Indented for its place in the document."""
+    return "\n" + indent(json.dumps(hop_values(hop), indent=2), 8 * " ")
 
 
 def received(instance: Inspectable, vni: int, destination: Destination) -> list[NextHop]:
     """Next hops that others announce, sorted by their text."""
     hops = instance.hops(vni, destination)
-    return sorted((hop for hop, sources in hops.items() if sources != (SELF,)), key=str)
+    found = [hop for hop, sources in hops.items() if sources != (SELF,)]
+    return sorted(found, key=str) if len(found) > 1 else found
+
+
+def is_first(hop: NextHop, hops: list[NextHop]) -> bool:
+    """A scan comes to a destination once per next hop, the documents name it once."""
+    return bool(hops) and hop == hops[0]
 
 
 async def routes_json(instance: Inspectable, version: str, now: datetime) -> AsyncIterator[str]:
@@ -38,11 +53,10 @@ async def routes_json(instance: Inspectable, version: str, now: datetime) -> Asy
     separator = "\n"
     for vni in sorted(instance.vnis(), key=str):
         inner = f'{separator}    "{vni}": {{\n'
-        async for destination in slowly(ordered(instance.destinations(vni))):
-            if hops := received(instance, vni, destination):
+        async for (_, destination, hop), _ in rows(instance, vni):
+            if is_first(hop, hops := received(instance, vni, destination)):
                 key = json.dumps(destination_key(destination))
-                value = json.dumps([hop_values(hop) for hop in hops], indent=2).replace("\n", "\n      ")
-                yield f"{inner}      {key}: {value}"
+                yield f"{inner}      {key}: [{','.join(map(hop_json, hops))}\n      ]"
                 inner = ",\n"
         if inner == ",\n":
             yield "\n    }"
@@ -55,12 +69,12 @@ async def routes_yaml(instance: Inspectable, version: str, now: datetime) -> Asy
     empty = True
     for vni in sorted(instance.vnis()):
         head = f"\n  {vni}:"
-        async for destination in slowly(ordered(instance.destinations(vni))):
-            if hops := received(instance, vni, destination):
+        async for (_, destination, hop), _ in rows(instance, vni):
+            if is_first(hop, hops := received(instance, vni, destination)):
                 yield f"{head}\n    '{destination_key(destination)}':"
                 head, empty = "", False
-                for hop in hops:
-                    pairs = [f"{key.lower()}: {json.dumps(value)}" for key, value in hop_values(hop).items()]
+                for each in hops:
+                    pairs = [f"{key.lower()}: {json.dumps(value)}" for key, value in hop_values(each).items()]
                     yield "\n      - " + "\n        ".join(pairs)
     yield f"{' {}' if empty else ''}\nmetalbondversion: {json.dumps(version)}\n"
 

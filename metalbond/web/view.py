@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from metalbond.inspect import Inspectable
-from metalbond.inspection.lookup import SLICE, covering, ordered
+from metalbond.inspect import Inspectable, Row
+from metalbond.inspection.lookup import covering, rows, slowly
 from metalbond.inspection.service import healthy, subscribers
-from metalbond.types import TYPE_NAMES, Address, Destination, NextHop
+from metalbond.types import TYPE_NAMES, Address, Route
 from metalbond.web.export import by_need, peer_values
 
 MAX_PEERS = 200
@@ -19,7 +18,7 @@ MAX_VNIS = 500
 MAX_ROWS = 300
 MAX_SOURCES = 8
 MAX_SCAN = 100_000
-"""Destinations looked at for one search."""
+"""Routes looked at for one search."""
 SHOWN_SUBSCRIPTIONS = 12
 
 
@@ -79,44 +78,41 @@ async def routes(instance: Inspectable, vni: int | None, query: str) -> dict[str
     Raises ValueError for another query.
     """
     found = _search(instance, vni, query.strip()) if query.strip() else _all(instance, vni)
-    rows: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     complete = True
-    for scanned, (number, destination, hop) in enumerate(found, 1):
-        if not scanned % SLICE:
-            await asyncio.sleep(0)
-        if len(rows) >= MAX_ROWS or scanned >= MAX_SCAN:
+    scanned = 0
+    async for row in found:
+        scanned += 1
+        if len(shown) >= MAX_ROWS or scanned >= MAX_SCAN:
             complete = False
             break
-        if hop is not None:
-            rows.append(_row(instance, number, destination, hop))
-    return {"vni": vni, "query": query, "rows": rows, "complete": complete}
+        if row is not None:
+            shown.append(_values(*row))
+    return {"vni": vni, "query": query, "rows": shown, "complete": complete}
 
 
-def _all(instance: Inspectable, vni: int | None) -> Iterator[tuple[int, Destination, NextHop | None]]:
+async def _all(instance: Inspectable, vni: int | None) -> AsyncIterator[Row | None]:
     for number in sorted(instance.vnis()) if vni is None else [vni]:
-        for destination in ordered(instance.destinations(number)):
-            for hop in sorted(instance.hops(number, destination)):
-                yield number, destination, hop
+        async for row in rows(instance, number):
+            yield row
 
 
-def _search(instance: Inspectable, vni: int | None, query: str) -> Iterator[tuple[int, Destination, NextHop | None]]:
-    """No next hop: looked at, does not match."""
+async def _search(instance: Inspectable, vni: int | None, query: str) -> AsyncIterator[Row | None]:
+    """None: looked at, does not match."""
     address, limit = _parse(query)
     vnis = sorted(instance.vnis()) if vni is None else [vni]
-    for number in vnis:
+    async for number in slowly(vnis, 16):
+        yield None
         for destination in covering(instance, number, address):
             if destination.length <= limit:
-                for hop in sorted(instance.hops(number, destination)):
-                    yield number, destination, hop
-        yield number, Destination(b"", 0), None
+                hops = instance.hops(number, destination)
+                for hop in sorted(hops):
+                    yield Route(number, destination, hop), hops[hop]
     if limit < address.max_prefixlen:
         return
     for number in vnis:
-        for destination in instance.destinations(number):
-            yield number, destination, None
-            for hop in instance.hops(number, destination):
-                if hop.target == address.packed:
-                    yield number, destination, hop
+        async for row in rows(instance, number):
+            yield row if row[0].hop.target == address.packed else None
 
 
 def _parse(query: str) -> tuple[Address, int]:
@@ -131,8 +127,8 @@ def _parse(query: str) -> tuple[Address, int]:
     return interface.network.network_address, interface.network.prefixlen
 
 
-def _row(instance: Inspectable, vni: int, destination: Destination, hop: NextHop) -> dict[str, Any]:
-    sources = instance.hops(vni, destination).get(hop, ())
+def _values(route: Route, sources: tuple[str, ...]) -> dict[str, Any]:
+    vni, destination, hop = route
     return {
         "vni": vni,
         "destination": str(destination),

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ironcore/drop_reason.h"
+#include "ironcore/inspection.h"
 #include "ironcore/services.h"
 #include "ironcore/status.h"
 #include "ironcore/types.h"
@@ -28,13 +29,13 @@ enum class PollMode : uint8_t { kAdaptive, kBusy };
 // Seconds without a packet in either direction until a flow is forgotten.
 struct FlowTimeouts {
   uint32_t tcp_established = 86400;
-  uint32_t tcp_forwarded = 3600;  // established as far as one direction shows: to another host's target or ports
-  uint32_t tcp_transitory = 30;   // opening, closing, closed
+  uint32_t tcp_transitory = 30;  // opening, closing, closed
   uint32_t udp = 30;
   uint32_t icmp = 30;
   uint32_t other = 30;
+  uint32_t tcp_forwarded = 3600;  // established as far as one direction shows: to another host's target or ports
 
-  static FlowTimeouts all_idle(uint32_t seconds) { return {86400, 3600, seconds, seconds, seconds, seconds}; }
+  static FlowTimeouts all_idle(uint32_t seconds) { return {86400, seconds, seconds, seconds, seconds, 3600}; }
   bool operator==(const FlowTimeouts&) const = default;
 };
 
@@ -82,6 +83,10 @@ struct EngineOptions {
   bool underlay_static = false;         // generated addresses start at a fixed value instead of a random one
   bool follow_uplink_neighbour = true;  // learn the uplink router's MAC from the kernel; else set_uplink_neighbour()
   std::string version;                  // what version() answers
+
+  // High availability: two engines on one host, one of which is active.
+  std::string active_lockfile;  // packets are received only while this file is locked exclusively; empty: always
+  std::string sync_tap;         // netdev of a device that leads to the other engine; empty: none
 };
 
 // Start-up failure; what() says which option, port or resource.
@@ -177,12 +182,54 @@ struct TableLevel {
   uint64_t used = 0, capacity = 0;
 };
 
+// kStandby: calls and synchronization work, packets are not received. kFailed: the lock file cannot be had; stop.
+enum class HaState : uint8_t { kStandby, kActive, kFailed };
+
+struct HaMessages {
+  std::string type;
+  uint64_t sent = 0, received = 0;
+};
+
+struct HaCounters {
+  HaState state = HaState::kActive;
+  bool peer = false;                 // another engine of this kind answers on the sync port
+  bool in_sync = false;              // active: it has acknowledged everything; standby: was told everything once
+  std::vector<HaMessages> messages;  // empty without sync port
+  uint64_t wrong_role = 0;           // messages that do not fit this engine's role; ignored
+  uint64_t unknown = 0, malformed = 0;
+  uint64_t gaps = 0, resent = 0;                      // frames of the reliable stream
+  uint64_t resyncs = 0;                               // times that everything was told
+  uint64_t lost = 0;                                  // changes that were not told when they happened
+  uint64_t replicated = 0;                            // standby: connections that it would take over
+  uint64_t refused = 0;                               // standby: connections beyond half of flow_table_size
+  uint64_t conflicts = 0;                             // standby: NAT ports that another mapping had
+  uint64_t restored = 0, pending = 0, abandoned = 0;  // taken over; waiting for their interface or route; given up
+  uint64_t discarded = 0;                             // packets that had waited since before the takeover
+};
+
 struct EngineCounters {
   std::vector<PortCounters> ports;
   std::vector<WorkerCounters> workers;
   std::vector<TableLevel> tables;
   DropCounters drops{};  // sum over all ports and workers
   uint64_t tsc_hz = 0;
+  HaCounters ha;
+};
+
+struct FlowLimitsInfo {
+  FlowTimeouts timeouts;
+  uint32_t quota = 0;  // connections, 0: no limit but the table
+};
+
+// All about an interface at one moment.
+struct InterfaceState {
+  InterfaceInfo info;
+  std::vector<PublicAddressInfo> public_addresses;  // virtual IPs, then NAT; IPv4 before IPv6
+  std::vector<PrefixInfo> prefixes, lb_prefixes;
+  size_t firewall_rules = 0;
+  FlowLimitsInfo limits;
+  uint32_t flows = 0;      // connections that count for its quota
+  uint64_t nat_ports = 0;  // flows that hold one
 };
 
 class Engine {
@@ -267,6 +314,28 @@ class Engine {
   announce();  // one round of gratuitous ARP and router/neighbour advertisements to all VMs, besides the periodic ones
 
   EngineCounters counters() const;
+
+  // Inspection (values in inspection.h).
+  // What would happen to this frame now; nothing changes. NOT_FOUND: no such interface or uplink, BAD_REQUEST: empty,
+  // or longer than a packet buffer.
+  Result<Explanation> explain_packet(const PacketSource& source, const std::vector<uint8_t>& frame);
+  // A page of at most `limit` (1..1000) flows; `from` is 0 or the `next` of the page before.
+  Result<FlowPage> list_flows(const FlowFilter& filter, uint64_t from, size_t limit);
+  Result<InterfaceState> get_interface_state(std::string_view id) const;
+  std::vector<InterfaceState> list_interface_states() const;  // by identifier
+  // Until the interface is deleted. Running flows follow a shorter timeout within 9 minutes.
+  Status set_flow_limits(std::string_view id, const FlowTimeouts& timeouts, uint32_t quota);
+  // At most `limit` of the last 4096 events, from sequence number `from` on; 0: from the oldest.
+  EventBatch read_events(uint64_t from, size_t limit) const;
+  uint64_t next_event() const;  // sequence number of the event to come
+  // Blocks until the event with this number is there (true), for that long at most, or until interrupted.
+  bool wait_event(uint64_t sequence, uint32_t milliseconds) const;
+  void interrupt_event_waits();
+
+  // High availability.
+  HaState ha_state() const;  // kActive without lock file
+  // Lets go of the lock file first, then receives no more packets: what stop() begins with. Not to be taken back.
+  void resign();
 
  private:
   friend struct EngineAccess;  // tests and benches

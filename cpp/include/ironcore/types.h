@@ -40,5 +40,6 @@ std::string to_string(const Ipv4Address& address);
 std::string to_string(const Ipv6Address& address);
 std::string to_string(const IpAddress& address);
 std::string to_string(const MacAddress& mac);
+std::string to_string(const IpPrefix& prefix);
 
 }  // namespace ironcore

@@ -47,7 +47,7 @@ py::tuple split(const py::bytes& stream, bool merge) {
 
 py::bytes encode(bool add, py::handle route, const py::bytes& origin) {
   std::string frame;
-  append_update(frame, add, to_key(route), view(origin));
+  append_update(frame, add, encode_key(to_route(route)), view(origin));
   return frame;
 }
 
@@ -144,8 +144,23 @@ class RouteOutbox {
   Outbox<std::string, KeyStore> outbox_{KeyStore{}};
 };
 
-py::tuple receive(Distributor& self, Source source, const py::bytes& frames, size_t of_peer, size_t of_all) {
-  const Received received = self.receive(source, view(frames), {of_peer, of_all});
+std::vector<Network> to_networks(const py::iterable& networks) {
+  std::vector<Network> list;
+  for (const py::handle network : networks) list.push_back(to_network(network));
+  return list;
+}
+
+Filter make_filter(std::vector<std::pair<uint32_t, uint32_t>> vnis, const std::optional<py::iterable>& prefixes,
+                   const std::optional<py::iterable>& next_hops, std::optional<size_t> max_routes) {
+  Filter filter{true, std::move(vnis), std::nullopt, std::nullopt, max_routes.value_or(SIZE_MAX)};
+  if (prefixes) filter.prefixes = to_networks(*prefixes);
+  if (next_hops) filter.next_hops = to_networks(*next_hops);
+  return filter;
+}
+
+py::tuple receive(Distributor& self, Source source, const py::bytes& frames, size_t of_peer, size_t of_all,
+                  const Filter* filter) {
+  const Received received = self.receive(source, view(frames), {of_peer, of_all, filter});
   py::object broken = received.broken ? py::object(py::str(*received.broken)) : py::none();
   return py::make_tuple(received.updates, refusals(received.refusals), broken);
 }
@@ -256,11 +271,8 @@ void bind_distributor(py::module_& m) {
       .def("release", &Distributor::release)
       .def("subscribe", &Distributor::subscribe)
       .def("unsubscribe", &Distributor::unsubscribe)
-      .def("update",
-           [](Distributor& self, Source source, bool add, py::handle route) {
-             const Route value = to_route(route);
-             return self.update(source, add, value.vni, encode_key(value));
-           })
+      .def("update", [](Distributor& self, Source source, bool add,
+                        py::handle route) { return self.update(source, add, to_route(route).vni, to_key(route)); })
       .def("receive", &receive)
       .def("take", &take)
       .def("mark", &Distributor::mark)
@@ -312,6 +324,16 @@ PYBIND11_MODULE(_core, m) {
       .def("take", &RouteOutbox::take)
       .def("forget", &RouteOutbox::forget)
       .def("sent", &RouteOutbox::sent);
+  m.def("inside", [](const py::iterable& networks, const py::bytes& address, uint8_t bits) {
+    return inside(to_networks(networks), to_address(address), bits);
+  });
+  py::class_<Filter>(m, "Filter")
+      .def(py::init<>())
+      .def(py::init(&make_filter))
+      .def("refusal", [](const Filter& self, py::handle route) {
+        const char* reason = self.refusal(to_route(route));
+        return std::string(reason ? reason : "");
+      });
   bind_distributor(m);
 }
 

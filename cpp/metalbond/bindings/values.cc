@@ -57,8 +57,6 @@ void set_destination(Route& route, py::handle destination) {
   const py::tuple parts = fields(destination, classes().destination);
   route.prefix = address(parts[0], "destination.prefix");
   route.length = number<uint8_t>(parts[1], "destination.prefix_length");
-  if (route.length > 8 * route.prefix.size)
-    throw py::value_error("destination.prefix_length: more than the address has");
 }
 
 }  // namespace
@@ -88,7 +86,21 @@ Route to_route(py::handle value) {
   return route;
 }
 
-std::string to_key(py::handle route) { return encode_key(to_route(route)); }
+std::string to_key(py::handle value) {
+  const Route route = to_route(value);
+  if (route.length > 8 * route.prefix.size)
+    throw py::value_error("destination.prefix_length: more than the address has");
+  return encode_key(route);
+}
+
+Address to_address(py::handle bytes) { return address(bytes, "address"); }
+
+Network to_network(py::handle network) {
+  const auto parts = py::reinterpret_borrow<py::tuple>(network);
+  const Network result{address(parts[0], "network.address"), number<uint8_t>(parts[1], "network.length")};
+  if (result.length > 8 * result.address.size) throw py::value_error("network.length: more than the address has");
+  return result;
+}
 
 std::string to_destination_key(uint32_t vni, py::handle destination) {
   Route route;

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "metalbond/filter.h"
 #include "metalbond/wire.h"
 
 namespace metalbond {
@@ -20,7 +21,11 @@ const Classes& classes();
 
 // Raises TypeError for anything but the named tuples, ValueError for values that no frame can hold.
 Route to_route(pybind11::handle route);
+// The same, and ValueError for a length that the address does not have: no table holds such a route.
 std::string to_key(pybind11::handle route);
+// From (bytes, length). Raises ValueError.
+Network to_network(pybind11::handle network);
+Address to_address(pybind11::handle bytes);
 // The front part of a key, for looking up a destination.
 std::string to_destination_key(uint32_t vni, pybind11::handle destination);
 

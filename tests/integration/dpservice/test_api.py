@@ -13,7 +13,7 @@ import grpc
 import pytest
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
-from tests.support.dpservice import EXECUTABLE, Dpservice
+from tests.support.dpservice import EXECUTABLE, Dpservice, prefix, route
 
 DEVICES = [f"net_null{number}" for number in range(2, 6)]
 UNDERLAY = re.compile(rb"fc00:1:(:|0:0:)d000:[0-9a-f]{1,2}:0:[0-9a-f]+")
@@ -81,23 +81,10 @@ class Api:
         for one in self.stub.ListInterfaces(pb.ListInterfacesRequest()).interfaces:
             for kind in ("Prefix", "LoadBalancerPrefix"):
                 listing = getattr(pb, f"List{kind}esRequest")(interface_id=one.id)
-                for prefix in getattr(self.stub, f"List{kind}es")(listing).prefixes:
-                    request = getattr(pb, f"Delete{kind}Request")(interface_id=one.id, prefix=prefix)
+                for found in getattr(self.stub, f"List{kind}es")(listing).prefixes:
+                    request = getattr(pb, f"Delete{kind}Request")(interface_id=one.id, prefix=found)
                     getattr(self.stub, f"Delete{kind}")(request)
             self.delete(one.id.decode())
-
-
-def ip(text: str) -> pb.IpAddress:
-    return pb.IpAddress(ipver=pb.IPV6 if ":" in text else pb.IPV4, address=text.encode())
-
-
-def prefix(text: str) -> pb.Prefix:
-    address, _, length = text.partition("/")
-    return pb.Prefix(ip=ip(address), length=int(length))
-
-
-def route(text: str, hop: str = "fc00:2::1") -> pb.Route:
-    return pb.Route(prefix=prefix(text), nexthop_vni=7, nexthop_address=ip(hop), weight=100)
 
 
 def test_before_and_after_initialize(tmp_path: Path) -> None:
@@ -134,7 +121,7 @@ def test_life_of_an_interface(api: Api) -> None:
     found = api.get("vm").interface
     assert found == pb.Interface(
         id=b"vm", vni=100, primary_ipv4=b"10.0.0.1", primary_ipv6=b"2001:db8::1", pci_name=DEVICES[0], hostname="h",
-        underlay_route=created.underlay_route, meteringParams=pb.MeteringParams(),
+        underlay_route=created.underlay_route, meteringParams=pb.MeteringParams(total_rate=9),
     )  # fmt: skip
     assert found.HasField("meteringParams")
     assert list(api.stub.ListInterfaces(pb.ListInterfacesRequest()).interfaces) == [found]
@@ -276,12 +263,6 @@ def test_both_addresses_zero(api: Api) -> None:
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, expected)
 
 
-def test_unknown_calls_do_not_exist_yet(api: Api) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        api.stub.CreateNat(pb.CreateNatRequest())
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_command_line_client(api: Api) -> None:
     def cli(*words: str) -> tuple[int, Any]:
         command = [EXECUTABLE.with_name("dpservice-cli"), "--address", api.target, "-o", "json", *words]
@@ -298,5 +279,12 @@ def test_command_line_client(api: Api) -> None:
     assert [item["metadata"]["id"] for item in listed["items"]] == ["vm"]
     status, error = cli("create", "prefix", "--prefix=10.1.0.0/24", "--interface-id=none")
     assert (status, error["spec"]["source"], error["status"]["code"]) == (2, "server", 205)
+    rule = ["create", "firewallrule", "--interface-id=vm", "--rule-id=r", "--direction=egress", "--action=drop"]
+    status, made = cli(*rule, "--src=10.0.0.0/8", "--dst=0.0.0.0/0", "--protocol=icmp", "--icmp-type=8")
+    assert (status, made["spec"]["action"]) == (0, "Drop")
+    status, listed = cli("list", "fwrules")
+    assert [item["spec"]["protocol_filter"] for item in listed["items"]] == [
+        {"Filter": {"Icmp": {"icmp_type": 8, "icmp_code": -1}}}
+    ]
     zero = ["create", "interface", "--id=x", "--vni=1", "--ipv4=0.0.0.0", f"--device={DEVICES[1]}"]
     assert (cli(*zero)[0], cli(*zero)[1]["status"]["code"]) == (1, 3)

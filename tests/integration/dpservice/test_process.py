@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ def free_port() -> int:
 
 
 def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"DP_CONF": ""} | (env or {})
-    return subprocess.run(
-        [EXECUTABLE, *words], capture_output=True, text=True, timeout=60, env=environment, check=False
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        environment = os.environ | {"DP_CONF": "", "RUNTIME_DIRECTORY": directory} | (env or {})
+        return subprocess.run(
+            [EXECUTABLE, *words], capture_output=True, text=True, timeout=60, env=environment, check=False
+        )
 
 
 @pytest.fixture(scope="module")

@@ -84,8 +84,7 @@ async def test_peers_networks_and_routes_are_listed_and_filtered() -> None:
     ("request_", "code", "text"),
     [
         (pb.ListRoutesRequest(page_size=10_001), grpc.StatusCode.INVALID_ARGUMENT, "page_size: 10001"),
-        (pb.ListRoutesRequest(page_token="?"), grpc.StatusCode.INVALID_ARGUMENT, "page_token"),
-        (pb.ListRoutesRequest(page_token="a.0.0"), grpc.StatusCode.ABORTED, "begin again"),
+        (pb.ListRoutesRequest(page_token="a.0"), grpc.StatusCode.ABORTED, "begin again"),
         (
             pb.ListRoutesRequest(filter=pb.RouteFilter(address="<script>")),
             grpc.StatusCode.INVALID_ARGUMENT,

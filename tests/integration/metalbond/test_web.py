@@ -176,7 +176,7 @@ async def test_events_follow_the_table_and_searches_narrow_them() -> None:
                 summary = await events.next("summary")
             assert summary["vnis"][0] == {"vni": 9, "destinations": 1, "subscribers": 0}
             assert summary["established"] == summary["peer_count"] == 1
-        await eventually(lambda: server.distributor.changes.routes is None)
+        await eventually(lambda: not server.distributor.recording)
 
 
 async def test_wrong_searches_are_answered_on_the_page_and_wrong_networks_refused() -> None:
@@ -247,8 +247,8 @@ async def test_a_page_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPa
             loop = asyncio.get_running_loop()
             await loop.sock_connect(slow, ("127.0.0.1", page.port))
             await loop.sock_sendall(slow, b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            await eventually(lambda: server.distributor.changes.routes is not None)
-            await eventually(lambda: server.distributor.changes.routes is None, 60)
+            await eventually(lambda: server.distributor.recording)
+            await eventually(lambda: not server.distributor.recording, 60)
             received = 0
             async with asyncio.timeout(30):
                 while data := await loop.sock_recv(slow, 1 << 20):

@@ -16,7 +16,8 @@ from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
 from dpservice.calls import SERVICE
 from dpservice.cli import objects
-from dpservice.cli.main import run
+from dpservice.cli.frame import Duration
+from dpservice.cli.main import main, run
 from dpservice.cli.output import COLUMNS, render
 
 
@@ -106,8 +107,9 @@ def test_status_of_the_server(service: CannedService, cli: Run) -> None:
 
 def test_unknown_call(service: CannedService, cli: Run) -> None:
     words = ["create", "nat", "--interface-id", "a", "--nat-ip", "192.0.2.1", "--minport", "1", "--maxport", "2"]
-    expected = "grpc error: rpc error: code = Unimplemented desc = no CreateNat here\n"
-    assert cli(*words) == (2, expected)
+    expected = "rpc error: code = Unimplemented desc = no CreateNat here (client and service speak different versions"
+    status, text = cli(*words)
+    assert (status, text.startswith(f"grpc error: {expected}")) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,9 @@ def test_unknown_call(service: CannedService, cli: Run) -> None:
         "get firewallrule --rule-id r",
         "create",
         "--connect-timeout soon get init",
+        "create -f http://localhost/x.yaml",
+        "create -f file:///nonexistent.yaml",
+        "capture start --sink-node-ip ::1 --udp-src-port 1 --udp-dst-port 2 --pf 0 --pf 1,2",
     ],
 )
 @pytest.mark.parametrize("mode", ["json", "yaml", "name"])
@@ -257,6 +262,80 @@ def test_firewall_rules(service: CannedService, cli: Run) -> None:
     assert cli(*base, "--protocol", "udp", "--src-port-min", "80")[0] == 1
 
 
+def test_a_rule_may_drop(service: CannedService, cli: Run) -> None:
+    service.answers["CreateFirewallRule"] = pb.CreateFirewallRuleResponse(status=OK)
+    words = "create firewallrule --interface-id a --rule-id r --direction ingress --action drop --src 0.0.0.0/0"
+    assert cli(*words.split(), "--dst", "10.0.0.1/32", "--protocol", "") == (0, "firewallrule/r created\n")
+    [(_, request)] = service.requests
+    assert (request.rule.action, request.rule.direction) == (pb.DROP, pb.INGRESS)
+    assert not request.rule.HasField("protocol_filter")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("4s", 4.0), ("1m30s", 90.0), ("1h", 3600.0), ("1.5s250ms", 1.75)])
+def test_durations(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == pytest.approx(seconds)
+
+
+def test_nat_tables(service: CannedService, cli: Run) -> None:
+    public = pb.IpAddress(address=b"192.0.2.1")
+    service.answers["GetNat"] = pb.GetNatResponse(
+        status=OK, nat_ip=public, min_port=1, max_port=9, underlay_route=b"fc00::1"
+    )
+    assert cli("get", "nat", "--interface-id", "a")[1].splitlines() == [
+        "InterfaceID  NatIP      MinPort  MaxPort  UnderlayRoute",
+        "a            192.0.2.1  1        9        fc00::1",
+    ]
+    local = pb.NatEntry(nat_ip=pb.IpAddress(address=b"10.0.0.1"), actual_nat_ip=public, min_port=1, max_port=9, vni=7)
+    other = pb.NatEntry(actual_nat_ip=public, min_port=9, max_port=20, vni=7, underlay_route=b"fc00:2::1")
+    service.answers["ListLocalNats"] = pb.ListLocalNatsResponse(status=OK, nat_entries=[local])
+    service.answers["ListNeighborNats"] = pb.ListNeighborNatsResponse(status=OK, nat_entries=[other])
+    assert cli("list", "nats")[1].splitlines() == [
+        "VNI  IP        MinPort  MaxPort  UnderlayRoute  NatIP      NatType",
+        "7    10.0.0.1  1        9                       192.0.2.1  Local",
+        "7              9        20       fc00:2::1      192.0.2.1  Neighbor",
+    ]
+
+
+def test_interface_table_has_its_columns_even_if_empty(service: CannedService, cli: Run) -> None:
+    service.answers["ListInterfaces"] = INTERFACES
+    header = cli("list", "interfaces")[1].splitlines()[0]
+    assert header.split() == ["ID", "VNI", "Device", "IPv4", "IPv6", "UnderlayRoute", "TotalTx", "PublicTx", "Hostname"]
+
+
+def test_capture(service: CannedService, cli: Run) -> None:
+    service.answers["CaptureStart"] = pb.CaptureStartResponse(status=OK)
+    service.answers["CaptureStop"] = pb.CaptureStopResponse(status=OK, stopped_interface_cnt=3)
+    service.answers["CaptureStatus"] = pb.CaptureStatusResponse(status=OK)
+    words = ["--sink-node-ip=fc00::9", "--udp-src-port=1", "--udp-dst-port=2", "--pf=0,1", "--vf=a,b", "--vf=c"]
+    assert cli("capture", "start", *words)[1].splitlines()[1].split() == ["fc00::9", "1", "2", "0,1", "a,b,c"]
+    config = service.requests[0][1].capture_config
+    assert [one.vf_name or one.pf_index for one in config.interfaces] == [0, 1, b"a", b"b", b"c"]
+    assert cli("capture", "stop") == (0, "Stopped Interface\n3\n")
+    assert cli("capture", "status")[1].splitlines()[1].split()[0] == "NOT_ACTIVE"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_completion_scripts(cli: Run, shell: str) -> None:
+    status, text = cli("completion", shell)
+    assert status == 0
+    assert "dpservice-cli" in text
+    assert "_DPSERVICE_CLI_COMPLETE" in text
+
+
+def test_completion_for_powershell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {
+        "_DPSERVICE_CLI_COMPLETE": "powershell_complete",
+        "COMP_LINE": "dpservice-cli list lb",
+        "COMP_WORD": "lb",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["lbprefix", "lbtarget"]
+
+
 def test_files(service: CannedService, cli: Run, tmp_path: Path) -> None:
     service.answers["CreatePrefix"] = pb.CreatePrefixResponse(status=OK, underlay_route=b"fc00::1")
     service.answers["DeletePrefix"] = pb.DeletePrefixResponse(status=OK)
@@ -266,6 +345,7 @@ def test_files(service: CannedService, cli: Run, tmp_path: Path) -> None:
     (folder / "a.json").write_text(json.dumps(item))
     (folder / "b.yaml").write_text(yaml.safe_dump_all([item, item]))
     (folder / "ignored.txt").write_text("{")
+    assert cli("create", "-f", (folder / "a.json").as_uri())[0] == 0
     line = "prefix/10.1.0.0/24"
     assert cli("create", "-f", str(folder)) == (0, f"{line} created, underlay route: fc00::1\n" * 3)
     assert cli("delete", "-f", str(folder / "a.json")) == (0, f"{line} deleted\n")
@@ -278,5 +358,6 @@ def test_files(service: CannedService, cli: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", sorted(COLUMNS))
 def test_every_kind_can_be_shown_empty(kind: str) -> None:
-    header = render(objects.make_list(kind, []), "table")
-    assert header.split()[0] == COLUMNS[kind][0][0].split()[0]
+    empty = objects.make_list(kind.removesuffix("List"), [])
+    shown = COLUMNS.get(empty["kind"], COLUMNS[kind])
+    assert render(empty, "table").split()[0] == shown[0][0].split()[0]

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpservice import _engine
 from dpservice.getopt import ScanError, scan
 from dpservice.listen import parse_address
-from dpservice.options import Options, UsageError, parse, parse_config, parse_service_arguments, usage
+from dpservice.main import engine_options, flow_timeouts
+from dpservice.options import DROP_IN, Options, UsageError, parse, parse_config, parse_service_arguments, usage
 
 NO_FILE = {"DP_CONF": ""}
 
@@ -39,6 +41,91 @@ def test_command_line_of_a_reference_deployment() -> None:
     assert (options.pf0, options.pf1, options.vf_pattern) == ("tap0", "tap1", "vf")
     assert options.ipv6 == socket.inet_pton(socket.AF_INET6, "fc00:1::1")
     assert (options.ipv6_overlay, options.offload, options.stats) == (True, False, False)
+
+
+def test_defaults_of_the_two_programs() -> None:
+    own = service()
+    assert (own.firewall, own.antispoof, own.multipath, own.ipv6_public, own.meter_taps) == ("enforce",) + (True,) * 4
+    assert not own.reference_firewall_api
+    drop_in = parse(["--"], NO_FILE, DROP_IN).options
+    assert (drop_in.firewall, drop_in.antispoof, drop_in.multipath, drop_in.ipv6_public) == ("observe",) + (False,) * 3
+    assert (drop_in.meter_taps, drop_in.reference_firewall_api, drop_in.served_everywhere) == (False, True, True)
+    assert [str(address) for address in drop_in.grpc_addresses()] == ["[::]:1337"]
+
+
+def test_the_drop_in_listens_where_it_is_told() -> None:
+    def drop_in(*words: str) -> Options:
+        return parse(["--", *words], NO_FILE, DROP_IN).options
+
+    assert [str(address) for address in drop_in("--grpc-port=2000").grpc_addresses()] == ["[::]:2000"]
+    local = drop_in("--grpc-listen=127.0.0.1")
+    assert ([str(address) for address in local.grpc_addresses()], local.served_everywhere) == (
+        ["127.0.0.1:1337"],
+        False,
+    )
+    with pytest.raises(UsageError, match="--insecure"):
+        drop_in("--grpc-listen=0.0.0.0")
+    with pytest.raises(UsageError, match="other machines"):
+        drop_in("--metrics-listen=192.0.2.1:9064")
+    with pytest.raises(UsageError, match=r"^dpservice-bin: unrecognized option '--bogus'$"):
+        drop_in("--bogus")
+    assert usage(DROP_IN).startswith("Usage: dpservice-bin [EAL options]")
+
+
+def test_telemetry_is_served_by_one_of_us() -> None:
+    def eal(*words: str) -> tuple[bool, list[str]]:
+        options = parse([*words, "--"], NO_FILE).options
+        return options.telemetry, options.effective_eal_args()
+
+    assert eal("-l", "0") == (True, ["-l", "0", "--no-telemetry"])
+    assert eal("--telemetry") == (False, ["--telemetry"])
+    assert eal("--no-telemetry") == (False, ["--no-telemetry"])
+
+
+def test_idle_times() -> None:
+    def seconds(*words: str) -> tuple[int, ...]:
+        found = flow_timeouts(service(*words))
+        return found.tcp_established, found.tcp_transitory, found.udp, found.icmp, found.other
+
+    assert seconds() == (86400, 30, 30, 30, 30)
+    assert seconds("--flow-timeout=7") == (86400, 7, 7, 7, 7)
+    assert flow_timeouts(service("--timeout-tcp-forwarded=77")).tcp_forwarded == 77
+    words = ["--timeout-udp=9", "--timeout-tcp-established=100", "--flow-timeout=7", "--timeout-icmp=16777216"]
+    assert seconds(*words, "--timeout-tcp-transitory=1", "--timeout-other=2") == (100, 1, 9, 16777216, 2)
+
+
+def test_every_own_option_reaches_the_engine() -> None:
+    words = {
+        "flow-quota": ("flow_quota", 5),
+        "max-vnis": ("max_vnis", 6),
+        "max-routes": ("max_routes_per_vni", 7),
+        "max-underlay-addresses": ("max_underlay_addresses", 8),
+        "max-nat-flows": ("max_nat_flows", 9),
+        "max-public-addresses": ("max_public_addresses", 10),
+        "max-neighbor-nats": ("max_neighbor_nats", 11),
+        "max-load-balancers": ("max_load_balancers", 12),
+        "max-load-balancer-targets": ("max_load_balancer_targets", 13),
+        "maglev-size": ("maglev_size", 65537),
+    }
+    switches = {
+        "antispoof": "antispoof",
+        "ipv6-public": "ipv6_public",
+        "multipath": "multipath",
+        "flow-label": "flow_label_entropy",
+        "meter-taps": "meter_software_devices",
+    }
+    given = service(*(f"--{name}={value}" for name, (_, value) in words.items()), "--firewall=off")
+    engine = engine_options(given)
+    assert {field: getattr(engine, field) for field, _ in words.values()} == dict(words.values())
+    assert engine.firewall is _engine.FirewallMode.OFF
+    for name, field in switches.items():
+        for text, value in (("on", True), ("off", False)):
+            assert getattr(engine_options(service(f"--{name}={text}")), field) is value
+
+
+def test_virtual_services_are_read_and_refused() -> None:
+    assert "not supported" in error("--udp-virtsvc=169.254.1.1,53,2001:db8::53,53")
+    assert "not supported" in error("--tcp-virtsvc", "169.254.1.1,1,::,65535")
 
 
 def test_without_separator_everything_is_for_the_eal() -> None:
@@ -111,6 +198,22 @@ def test_scan_errors_name_the_option(words: list[str], text: str) -> None:
         "--grpc-listen=unix:relative",
         "--metrics-listen=unix:/x",
         "--flow-table-size=1000",
+        "--udp-virtsvc=169.254.1.1,53,::1",
+        "--udp-virtsvc=169.254.1,53,::1,53",
+        "--tcp-virtsvc=169.254.1.1,0,::1,53",
+        "--tcp-virtsvc=169.254.1.1,53,::1,65536",
+        "--graphtrace-loglevel=3",
+        "--firewall=on",
+        "--antispoof=yes",
+        "--timeout-udp=0",
+        "--timeout-tcp-established=16777217",
+        "--flow-quota=-1",
+        "--max-vnis=0",
+        "--max-load-balancers=65537",
+        "--max-load-balancer-targets=65536",
+        "--maglev-size=504",
+        "--maglev-size=2",
+        "--maglev-size=1048577",
     ],
 )
 def test_bad_values_give_a_reason_and_the_option(word: str) -> None:
@@ -136,7 +239,8 @@ def test_usage_lists_every_option() -> None:
 def test_combinations() -> None:
     assert error("--multiport-eswitch") == "--multiport-eswitch needs --no-offload"
     assert service("--multiport-eswitch", "--no-offload").multiport_eswitch
-    assert "not supported" in error("--active-lockfile=/run/lock")
+    pair = engine_options(service("--active-lockfile=/run/lock", "--sync-tap=sync0"))
+    assert (pair.active_lockfile, pair.sync_tap) == ("/run/lock", "sync0")
     assert "--tls-key" in error("--tls-cert=/c")
     assert "--insecure" in error("--grpc-listen=0.0.0.0:1337")
     assert "--insecure" in error("--grpc-listen=[::]", "--tls-cert=/c", "--tls-key=/k")
@@ -154,7 +258,7 @@ def test_config_file_comes_before_the_command_line(tmp_path: Path) -> None:
     options = parse(["-l", "1", "--", "--wcmp=40", "--dhcp-dns=8.8.8.8"], {"DP_CONF": str(path)}).options
     assert (options.pf0, options.stats, options.wcmp) == ("eth0", False, 40)
     assert options.dhcp_dns == (bytes([9] * 4), bytes([8] * 4))
-    assert options.effective_eal_args() == ["-l", "1", "-a", "0000:01:00.0,x=[0-3]"]
+    assert options.effective_eal_args() == ["-l", "1", "-a", "0000:01:00.0,x=[0-3]", "--no-telemetry"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +286,7 @@ def test_config_errors_name_the_line(text: str, expected: str) -> None:
 
 def test_config_file_location(tmp_path: Path) -> None:
     assert parse(["--"], {"DP_CONF": ""}).options == Options()
+    assert parse(["--"], {"DP_CONF": ""}, DROP_IN).options == DROP_IN.defaults
     with pytest.raises(UsageError, match="No such file"):
         parse(["--"], {"DP_CONF": str(tmp_path / "missing")})
     with pytest.raises(UsageError, match="directory"):

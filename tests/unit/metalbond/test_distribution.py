@@ -1,8 +1,5 @@
 """Distribution against its one-sentence rule, seen from the far end of each connection."""
 
-import resource
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +9,7 @@ from metalbond import codec
 from metalbond._core import Distributor, RouteOutbox
 from metalbond.codec import MessageType
 from metalbond.types import Destination, HopType, NextHop, Route
+from tests.support.metalbond_fuzz import resident
 
 DESTINATION = Destination.parse("10.0.0.0/8")
 VNIS = (1, 2)
@@ -278,8 +276,3 @@ def test_a_route_that_comes_and_goes_while_nobody_reads_takes_no_memory() -> Non
     assert resident() - before < 4 * 2**20, "800 000 wishes of 24 bytes would be 18 MiB"
     assert server.waiting(2) == 0
     assert server.take(2, 1000, False) == ([], 0, False)
-
-
-def resident() -> int:
-    """Bytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
