@@ -191,7 +191,7 @@ Decision Walk::decide(const FlowKey& key, const InterfaceView* from, const FlowC
   PeekPorts ports(shared_.nat_ports);
   DecisionLog log;
   const DecisionContext context{shared_.tables, ports, before, &log};
-  Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
+  Decision decision = decide_flow(context, from, key);
   for (auto& [stage, outcome] : log) note(stage, std::move(outcome));
   if (decision.would_drop && decision.drop == kNoDrop) note("firewall", "would drop it, but only observes");
   return decision;

@@ -58,7 +58,8 @@ bool Connections::make_room(std::optional<uint16_t> port) {
   return true;
 }
 
-Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now) {
+Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now,
+                                      const IsAnswerTo& is_answer_to) {
   const uint16_t port = decision.forward.content.owner.port;
   if (!limits_.take(port) && !(make_room(port) && limits_.take(port))) return {nullptr, Refusal::kQuota};
 
@@ -73,7 +74,8 @@ Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const D
       inserted = insert(decision.reply_key, reply_hash, decision.reply, now, flows_.ref(*inserted.entry));
     reply = inserted.entry;
     reply_is_ours = inserted.created;
-    if (reply && !reply_is_ours && !flows_.get(reply->peer())) return join(*reply, key, hash, decision, now);
+    if (reply && !reply_is_ours && !flows_.get(reply->peer()) && is_answer_to(*reply))
+      return join(*reply, key, hash, decision, now);
   }
   FlowTable::Insertion inserted{nullptr, false};
   if (reply || !foreseen) {

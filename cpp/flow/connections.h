@@ -24,9 +24,11 @@ class Connections {
     Refusal refusal = Refusal::kNone;
     bool created = false;
   };
+  // Whether the answer that the entry's flow foresees at present has the key that is being entered.
+  using IsAnswerTo = std::function<bool(const FlowEntry&)>;
   // Enters a connection whose first packet has this key. A full table or quota makes room by giving up another
-  // connection that has not come far (FlowAger::victim).
-  Begun begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now);
+  // connection that has not come far (FlowAger::victim). `is_answer_to` is asked if the opposite direction is there.
+  Begun begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now, const IsAnswerTo& is_answer_to);
 
   // The original direction was decided again: what differs is replaced, the rest stays. Returns both directions'
   // entries as they are now (null: no answer foreseen, or no room).

@@ -1,6 +1,7 @@
 #include "ha/restore.h"
 
 #include "flow/policy.h"
+#include "worker/packet_steps.h"
 
 namespace ironcore::ha {
 namespace {
@@ -53,18 +54,17 @@ DropReason restore(const RestoreContext& context, const Connection& connection, 
   const bool has_target = !std::holds_alternative<std::monostate>(state.target);
   const DecisionContext decision_context{context.tables, nat_port, has_target ? &before : nullptr};
   FlowKey key = id.key;
-  Decision decision;
+  const InterfaceView* from = id.from_vm() ? interface_in(context.tables, id.port, id.vni) : nullptr;
   if (id.from_vm()) {
-    const InterfaceView* from = interface_in(context.tables, id.port, id.vni);
     if (!from) return DropReason::interface_gone;
     key.scope = from->instance;
-    decision = decide_from_vm(decision_context, *from, key);
-  } else {
-    decision = decide_from_uplink(decision_context, key);
   }
+  const Decision decision = decide_flow(decision_context, from, key);
   if (decision.drop != kNoDrop) return decision.drop;
   if (decision.answer_echo) return DropReason::icmp_type_unsupported;
-  const Connections::Begun begun = context.connections.begin(key, context.flows.hash(key), decision, now);
+  // What is there belongs to another connection of the peer.
+  const Connections::Begun begun =
+      context.connections.begin(key, context.flows.hash(key), decision, now, [](const FlowEntry&) { return false; });
   if (!begun.entry)
     return begun.refusal == Connections::Refusal::kQuota ? DropReason::flow_quota : DropReason::flow_table_full;
   if (begun.created) set_tcp(context.flows, *begun.entry, state.tcp);

@@ -77,7 +77,7 @@ void run(std::span<const uint8_t> input) {
     if (!frame.empty() && rte_ring_free_count(rx_ring(port)) > 0) net.inject(port, frame);
   };
   const auto poll = [&] {
-    net.poll(1 + static_cast<unsigned>(pending / Worker::kBurst));
+    net.poll(2 + static_cast<unsigned>(pending));  // an announcement alone makes a dozen frames
     pending = 0;
     for (unsigned port = 0; port < kPortCount; ++port)
       for (const Frame& frame : net.sent(port)) check_sent(port, frame);

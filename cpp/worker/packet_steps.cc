@@ -18,6 +18,13 @@ bool concerns_gateway(const FlowKey& key) {
   return (key.proto == net::kUdp && key.dst_port == kDhcpServer) || key.dst4 == net::swap32(guest::kGatewayIpv4);
 }
 
+Decision decide_flow(const DecisionContext& context, const InterfaceView* from, const FlowKey& key) {
+  Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
+  if (decision.has_reply && decision.reply_key.side == Side::kVm && concerns_gateway(decision.reply_key))
+    decision.has_reply = false;
+  return decision;
+}
+
 DropReason drop_reason_of(guest::GuestDrop drop) {
   using guest::GuestDrop;
   switch (drop) {

@@ -1,7 +1,7 @@
 // Steps of the packet path without side effects: workers take them, and explanations of packets take the same ones.
 #pragma once
 
-#include "flow/program.h"
+#include "flow/decide.h"
 #include "guest/guest.h"
 #include "net/parse.h"
 #include "overlay/outer_header.h"
@@ -52,6 +52,10 @@ inline DropReason unsupported_ether_type(uint16_t ether_type, bool from_vm) {
 
 // IP packets that may be for the gateway itself; it decides. Never kept as flows.
 bool concerns_gateway(const FlowKey& key);
+
+// What becomes of a flow; `from` is the interface whose VM sends it, null: the underlay. No answer is foreseen that the
+// gateway looks at: whoever pretends to be the gateway must not get what the VM sends there.
+Decision decide_flow(const DecisionContext& context, const InterfaceView* from, const FlowKey& key);
 
 DropReason drop_reason_of(guest::GuestDrop drop);
 

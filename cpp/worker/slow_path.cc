@@ -49,11 +49,7 @@ Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const Flo
   if (shared_.virtual_services)
     if (auto decision = decide_virtual(key, from)) return *std::move(decision);
   const DecisionContext context{tables_, ports, before};
-  Decision decision = from ? decide_from_vm(context, *from, key) : decide_from_uplink(context, key);
-  // Whoever pretends to be the gateway must not get what the VM sends there.
-  if (decision.has_reply && decision.reply_key.side == Side::kVm && concerns_gateway(decision.reply_key))
-    decision.has_reply = false;
-  return decision;
+  return decide_flow(context, from, key);
 }
 
 Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale) {
@@ -87,6 +83,26 @@ Worker::Resolution Worker::resolve(Port& port, const InterfaceView* from, Burst&
   return resolution;
 }
 
+// The first direction of a connection, as the tables are now.
+Decision Worker::decide_again(const FlowEntry& original, TakePorts& ports) {
+  const bool from_vm = original.key.side == Side::kVm;
+  const InterfaceView* sender = from_vm ? sender_of(tables_.ports, original.key, original.owner.port) : nullptr;
+  if (from_vm && !sender) {
+    Decision gone;
+    gone.drop = DropReason::interface_gone;
+    return gone;
+  }
+  const FlowContent before = content_of(original);
+  return decide(original.key, sender, &before, ports);
+}
+
+bool Worker::is_answer_to(const FlowEntry& original, const FlowKey& key) {
+  TakePorts ports(shared_.nat_ports);
+  const Decision decision = decide_again(original, ports);
+  ports.give_back();
+  return decision.drop == kNoDrop && decision.has_reply && same_flow(decision.reply_key, key);
+}
+
 // Decides the connection of an entry anew, from its first direction. False: the packet is to be decided like a first
 // one.
 bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& resolution) {
@@ -96,16 +112,8 @@ bool Worker::resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& res
     connections_.end(stale);
     return false;
   }
-  const bool from_vm = original->key.side == Side::kVm;
-  const InterfaceView* sender = from_vm ? sender_of(tables_.ports, original->key, original->owner.port) : nullptr;
-  Decision decision;
   TakePorts ports(shared_.nat_ports);
-  if (from_vm && !sender) {
-    decision.drop = DropReason::interface_gone;
-  } else {
-    const FlowContent before = content_of(*original);
-    decision = decide(original->key, sender, &before, ports);
-  }
+  const Decision decision = decide_again(*original, ports);
   if (decision.drop != kNoDrop || decision.answer_echo) {
     ports.give_back();
     connections_.end(*original);
@@ -136,7 +144,8 @@ void Worker::begin(Burst& burst, unsigned at, const Decision& decision, TakePort
     return;
   }
   for (const auto& [hits, rule] : decision.rule_hits) hits->count(rule);
-  const auto begun = connections_.begin(key, burst.hash[at], decision, tick_);
+  const auto begun = connections_.begin(key, burst.hash[at], decision, tick_,
+                                        [&](const FlowEntry& original) { return is_answer_to(original, key); });
   if (begun.created) stats_.flows_created.increment();
   if (begun.entry) {
     note_use(*begun.entry, burst.frame[at], packet);

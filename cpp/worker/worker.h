@@ -120,6 +120,8 @@ class Worker {
   Resolution resolve(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* stale);
   bool resolve_again(FlowEntry& stale, const FlowKey& key, Resolution& resolution);
   Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports);
+  Decision decide_again(const FlowEntry& original, TakePorts& ports);
+  bool is_answer_to(const FlowEntry& original, const FlowKey& key);
   void begin(Burst& burst, unsigned at, const Decision& decision, TakePorts& ports, Resolution& resolution);
   bool serve_guest(Port& port, const InterfaceView& from, rte_mbuf* frame);  // true: the frame is done with
   void answer_echo(Port& port, rte_mbuf* frame, const ParsedPacket& packet);
