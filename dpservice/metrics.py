@@ -19,6 +19,7 @@ from dpservice.observation import (
     observe,
     port_statistics,
     table_saturation,
+    virtual_service_ports,
 )
 
 _PORT_COUNTERS = (
@@ -171,14 +172,15 @@ def _reference(observation: Observation, host: str) -> Iterator[Metric]:
     yield from _reference_ports(observation.counters.ports)
     used = (((name,), flows) for name, flows in observation.nat_flows.items())
     yield _gauge("dps_nat_used_ports_count", "Flows that use NAT ports", ["interface_id"], used)
-    yield _gauge("dps_virtsvc_used_ports_count", "Ports of virtual services: there are none", ["address"], ())
+    services = (((address,), ports) for address, ports in virtual_service_ports(observation).items())
+    yield _gauge("dps_virtsvc_used_ports_count", "Ports in use by virtual service", ["address"], services)
     rules = (((name,), len(hits)) for name, hits in observation.rule_hits.items())
     yield _gauge("dps_firewall_rules_count", "Firewall rules", ["interface_id"], rules)
     nodes = (((host, name), packets) for name, packets in node_packets(observation.counters).items())
     yield _gauge("dps_graph_call_count", "Packets by graph node", ["node", "graph_node"], nodes)
     levels = (
         ((table, stat), value)
-        for table, level in table_saturation(observation.counters).items()
+        for table, level in table_saturation(observation).items()
         for stat, value in level.items()
     )
     yield _gauge("dps_hash_table_saturation", "Capacity and entries of tables", ["table", "stat"], levels)

@@ -3,6 +3,7 @@ dashboards and telemetry clients know. Workers know nothing of it."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ class Observation:
     rule_hits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By interface, then by firewall rule: flows that the rule decided."""
     heaps: Sequence[_engine.Heap] = ()
+    virtual_services: Sequence[_engine.VirtualServiceInfo] = ()
 
 
 def observe(engine: _engine.Engine) -> Observation:
@@ -53,7 +55,7 @@ def observe(engine: _engine.Engine) -> Observation:
         except _engine.StatusError:
             continue  # deleted a moment ago
         rule_hits[interface.id] = {info.rule.id.decode(errors="backslashreplace"): info.hits for info in rules}
-    return Observation(engine.counters(), nat_flows, rule_hits, _engine.heaps())
+    return Observation(engine.counters(), nat_flows, rule_hits, _engine.heaps(), engine.virtual_services())
 
 
 def node_packets(counters: _engine.EngineCounters) -> dict[str, int]:
@@ -67,14 +69,27 @@ def node_packets(counters: _engine.EngineCounters) -> dict[str, int]:
     return nodes
 
 
-def table_saturation(counters: _engine.EngineCounters) -> dict[str, dict[str, int]]:
+def table_saturation(observation: Observation) -> dict[str, dict[str, int]]:
     """Capacity and entries by the reference's table name."""
-    levels = {level.name: level for level in counters.tables}
-    return {
+    levels = {level.name: level for level in observation.counters.tables}
+    saturation = {
         name: {"capacity": levels[own].capacity, "entries": levels[own].used}
         for name, own in REFERENCE_TABLES.items()
         if own in levels
     }
+    for number, service in enumerate(observation.virtual_services):
+        saturation[f"virtsvc_table_{number}"] = {"capacity": service.ports, "entries": service.used_ports}
+    return saturation
+
+
+def virtual_service_ports(observation: Observation) -> dict[str, int]:
+    """Ports in use by virtual service, `UDP:<IPv4>:<port>`."""
+    used = {}
+    for service in observation.virtual_services:
+        protocol = "UDP" if service.config.protocol == socket.IPPROTO_UDP else "TCP"
+        address = convert.address_text(service.config.virtual_address).decode()
+        used[f"{protocol}:{address}:{service.config.virtual_port}"] = service.used_ports
+    return used
 
 
 def port_statistics(port: _engine.PortCounters) -> dict[str, int]:

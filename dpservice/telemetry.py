@@ -26,6 +26,7 @@ from dpservice.observation import (
     observe,
     port_statistics,
     table_saturation,
+    virtual_service_ports,
 )
 
 _log = structlog.get_logger("service")
@@ -100,9 +101,12 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     ),
     "/dp_service/table/saturation": (
         "Capacity and entries of tables",
-        lambda observation, _: {name: dict(level) for name, level in table_saturation(observation.counters).items()},
+        lambda observation, _: {name: dict(level) for name, level in table_saturation(observation).items()},
     ),
-    "/dp_service/virtsvc/used_port_count": ("Empty: there are no virtual services", lambda *_: {}),
+    "/dp_service/virtsvc/used_port_count": (
+        "Ports in use by virtual service",
+        lambda observation, _: dict(virtual_service_ports(observation)),
+    ),
     "/eal/heap_info": ("Heap of a NUMA node. Parameter: its index", _heap_info),
     "/eal/heap_list": ("Indexes of heaps", lambda observation, _: list(range(len(observation.heaps)))),
     "/ethdev/info": ("Name of a port. Parameter: its number", _port_info),

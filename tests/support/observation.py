@@ -38,4 +38,7 @@ def observation(ports: int = 2) -> Observation:
         socket=0, total_bytes=100, free_bytes=60, allocated_bytes=40, greatest_free_bytes=50, allocated_count=4,
         free_count=2,
     )  # fmt: skip
-    return Observation(cast(Any, counters), {"vm": 3}, {"vm": {"a": 1, "b": 0}}, cast(Any, [heap]))
+    config = SimpleNamespace(protocol=17, virtual_address=bytes([169, 254, 1, 1]), virtual_port=53)
+    service = SimpleNamespace(config=config, used_ports=4, ports=64512)
+    rules = {"vm": {"a": 1, "b": 0}}
+    return Observation(cast(Any, counters), {"vm": 3}, rules, cast(Any, [heap]), cast(Any, [service]))

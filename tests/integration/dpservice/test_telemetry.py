@@ -46,7 +46,7 @@ class Client:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dpservice, Path]]:
     directory = tmp_path_factory.mktemp("dpservice")
-    with Dpservice(directory, telemetry=True) as running:
+    with Dpservice(directory, "--udp-virtsvc=169.254.1.1,53,2001:db8::53,53", telemetry=True) as running:
         api = Caller(running.channel())
         assert api.code("Initialize") == 0
         created = {
@@ -82,7 +82,9 @@ def test_greeting_and_list_of_commands(client: Client, service: tuple[Dpservice,
 def test_values_of_the_service(client: Client) -> None:
     assert client.ask("/dp_service/firewall/rule_count,0") == {"/dp_service/firewall/rule_count": {"vm-1": 1}}
     assert client.ask("/dp_service/nat/used_port_count") == {"/dp_service/nat/used_port_count": {"vm-1": 0}}
-    assert client.ask("/dp_service/virtsvc/used_port_count") == {"/dp_service/virtsvc/used_port_count": {}}
+    assert client.ask("/dp_service/virtsvc/used_port_count") == {
+        "/dp_service/virtsvc/used_port_count": {"UDP:169.254.1.1:53": 0}
+    }
     [tables] = client.ask("/dp_service/table/saturation").values()
     assert tables["interface_table"] == {"capacity": 4, "entries": 1}
     assert tables["conntrack_table"]["capacity"] >= 4096

@@ -58,6 +58,8 @@ def test_values_under_the_names_of_the_reference() -> None:
         'dps_graph_call_count{graph_node="drop",node="host"} 6.0',
         'dps_hash_table_saturation{stat="capacity",table="vni_table"} 20.0',
         'dps_hash_table_saturation{stat="entries",table="reverse_vnf_table"} 1.0',
+        'dps_virtsvc_used_ports_count{address="UDP:169.254.1.1:53"} 4.0',
+        'dps_hash_table_saturation{stat="capacity",table="virtsvc_table_0"} 64512.0',
         'dpservice_firewall_rule_hits_total{interface="vm",rule="a"} 1.0',
         "dpservice_ha_active 0.0",
         "dpservice_ha_peer 1.0",

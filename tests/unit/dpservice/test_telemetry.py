@@ -37,6 +37,7 @@ def test_cycles_are_told_by_worker() -> None:
     [
         ("/dp_service/nat/used_port_count,0", {"vm": 3}),
         ("/dp_service/firewall/rule_count", {"vm": 2}),
+        ("/dp_service/virtsvc/used_port_count,0", {"UDP:169.254.1.1:53": 4}),
         ("/ethdev/link_status,1", {"status": "DOWN"}),
         ("/ethdev/xstats,2,hide_zero=true", {"rx_good_packets": 12, "tx_good_packets": 32, "rx_good_bytes": 22,
                                              "tx_good_bytes": 42, "rx_dropped": 3}),
