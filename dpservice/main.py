@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -105,6 +106,8 @@ def engine_options(options: Options) -> _engine.EngineOptions:
     engine.antispoof, engine.ipv6_public = options.antispoof, options.ipv6_public
     engine.multipath, engine.flow_label_entropy = options.multipath, options.flow_label
     engine.meter_software_devices = options.meter_taps
+    engine.capture_in_software = options.capture
+    engine.virtual_services = virtual_services(options)
     engine.flow_table_size, engine.flow_quota = options.flow_table_size, options.flow_quota
     engine.flow_timeouts = flow_timeouts(options)
     engine.max_vnis, engine.max_routes_per_vni = options.max_vnis, options.max_routes
@@ -117,6 +120,20 @@ def engine_options(options: Options) -> _engine.EngineOptions:
     engine.underlay_type_byte, engine.underlay_static = options.underlay_type, options.static_underlay
     engine.version = service_version()
     return engine
+
+
+def virtual_services(options: Options) -> list[_engine.VirtualService]:
+    """The services of the options, UDP before TCP: their order numbers their underlay addresses."""
+    by_protocol = (
+        (socket.IPPROTO_UDP, options.udp_virtual_services),
+        (socket.IPPROTO_TCP, options.tcp_virtual_services),
+    )
+    found = []
+    for protocol, services in by_protocol:
+        for address, port, server, server_port in services:
+            texts = socket.inet_ntop(socket.AF_INET, address), socket.inet_ntop(socket.AF_INET6, server)
+            found.append(_engine.parse_virtual_service(protocol, f"{texts[0]},{port},{texts[1]},{server_port}"))
+    return found
 
 
 def flow_timeouts(options: Options) -> _engine.FlowTimeouts:

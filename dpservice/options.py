@@ -68,6 +68,7 @@ class Options:
     ipv6_public: bool = True
     multipath: bool = True
     flow_label: bool = False
+    capture: bool = True
     meter_taps: bool = True
     flow_table_size: int = 1 << 20
     flow_quota: int = 0
@@ -154,6 +155,7 @@ DROP_IN = Program(
         antispoof=False,
         ipv6_public=False,
         multipath=False,
+        capture=False,
         meter_taps=False,
     ),
 )
@@ -260,9 +262,6 @@ def check(options: Options) -> None:
     """Refuses combinations that cannot work. Raises UsageError."""
     if options.multiport_eswitch and options.offload:
         raise UsageError("--multiport-eswitch needs --no-offload")
-    for name, services in (("udp", options.udp_virtual_services), ("tcp", options.tcp_virtual_services)):
-        if services:
-            raise UsageError(f"--{name}-virtsvc: virtual services are not supported")
     if bool(options.tls_cert) != bool(options.tls_key) or (options.tls_client_ca and not options.tls_cert):
         raise UsageError("--tls-cert and --tls-key belong together, and --tls-client-ca needs both")
     try:

@@ -41,6 +41,7 @@ void Engine::Impl::take_over() {
   for (const Port* port : ports_.all()) discarded_ += discard_waiting(*port);
   receives_ = true;
   publish_poll_lists();
+  events_.add(EventType::kRoleChanged, "active");
   // VMs learn at once where their gateway is now.
   for (const auto& [id, interface] : interfaces_) announce_to(interface);
 }

@@ -35,6 +35,7 @@ class RecordingEngine:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.refusal: _engine.StatusError | None = None
         self.rule: Any = None
+        self.capture: Any = None
 
     def check_initialized(self) -> str | None:
         return self.uuid
@@ -72,6 +73,8 @@ class RecordingEngine:
                 "list_load_balancers": [BALANCER],
                 "list_load_balancer_targets": [UNDERLAY],
                 "get_firewall_rule": SimpleNamespace(rule=self.rule, hits=5),
+                "capture_stop": 2,
+                "capture_status": SimpleNamespace(active=self.capture is not None, config=self.capture),
                 "list_firewall_rules": [SimpleNamespace(rule=self.rule, hits=5)],
             }.get(name)
 

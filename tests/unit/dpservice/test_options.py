@@ -123,9 +123,13 @@ def test_every_own_option_reaches_the_engine() -> None:
             assert getattr(engine_options(service(f"--{name}={text}")), field) is value
 
 
-def test_virtual_services_are_read_and_refused() -> None:
-    assert "not supported" in error("--udp-virtsvc=169.254.1.1,53,2001:db8::53,53")
-    assert "not supported" in error("--tcp-virtsvc", "169.254.1.1,1,::,65535")
+def test_virtual_services() -> None:
+    words = ("--tcp-virtsvc", "169.254.1.2,1,2001:db8::1,65535", "--udp-virtsvc=169.254.1.1,53,2001:db8::53,54")
+    found = [
+        (service.protocol, service.virtual_address, service.virtual_port, service.server_port)
+        for service in engine_options(service(*words)).virtual_services
+    ]
+    assert found == [(17, bytes([169, 254, 1, 1]), 53, 54), (6, bytes([169, 254, 1, 2]), 1, 65535)]
 
 
 def test_without_separator_everything_is_for_the_eal() -> None:

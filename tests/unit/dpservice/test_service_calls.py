@@ -352,15 +352,33 @@ def test_capture_checks(fields: Fields, text: str) -> None:
     assert refused("CaptureStart", request("CaptureStart", **fields)) == text
 
 
-def test_nothing_is_captured() -> None:
+def test_capture() -> None:
+    engine = RecordingEngine()
     # The family that the sink names does not matter.
     sink = pb.IpAddress(ipver=pb.IPV4, address=b"2001:db8::1")
-    for fields in (capture(sink_node_ip=sink), capture(interfaces=[]), captured(pb.SINGLE_PF)):
-        assert ask("CaptureStart", request("CaptureStart", **fields)).status == pb.Status(
-            code=211, message="NOT_ACTIVE"
-        )
-    stopped = ask("CaptureStop", pb.CaptureStopRequest())
+    both = [VF, pb.CapturedInterface(interface_type=pb.SINGLE_PF, pf_index=1)]
+    started = ask("CaptureStart", request("CaptureStart", **capture(sink_node_ip=sink, interfaces=both)), engine)
+    assert started.status.code == 0
+    [(name, (config,))] = engine.calls
+    assert (name, config.sink) == ("capture_start", V6)
+    assert [(one.is_uplink, one.pf_index, one.interface_id) for one in config.interfaces] == [
+        (False, 0, "vm"),
+        (True, 1, ""),
+    ]
+    engine.capture = config
+    status = ask("CaptureStatus", pb.CaptureStatusRequest(), engine)
+    assert status.is_active
+    assert status.capture_config.sink_node_ip == pb.IpAddress(ipver=pb.IPV6, address=b"2001:db8::1")
+    assert list(status.capture_config.interfaces) == both
+    assert ask("CaptureStop", pb.CaptureStopRequest(), engine).stopped_interface_cnt == 2
+
+
+def test_capture_that_is_not_active() -> None:
+    engine = RecordingEngine()
+    engine.refusal = status_error(211, "NOT_ACTIVE")
+    stopped = ask("CaptureStop", pb.CaptureStopRequest(), engine)
     assert stopped == pb.CaptureStopResponse(status=pb.Status(code=211, message="NOT_ACTIVE"))
-    status = ask("CaptureStatus", pb.CaptureStatusRequest())
+    engine.refusal = None
+    status = ask("CaptureStatus", pb.CaptureStatusRequest(), engine)
     assert status == pb.CaptureStatusResponse(status=pb.Status(message="Success"))
     assert not status.HasField("capture_config")
