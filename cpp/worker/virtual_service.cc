@@ -1,5 +1,4 @@
 // Virtual services: flows between a VM and an IPv6 server, without overlay, firewall, NAT and rate.
-#include "worker/packet_steps.h"
 #include "worker/virtual_service.h"
 
 #include "flow/policy.h"
@@ -7,6 +6,7 @@
 #include "translate/family.h"
 #include "worker/burst.h"
 #include "worker/frame.h"
+#include "worker/packet_steps.h"
 
 namespace ironcore {
 namespace {
