@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ class Wire:
         self._socket.close()
 
     def send(self, packet: Packet | bytes) -> None:
+        # A socket that was bound while its device was down, or whose device went down, says so once.
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._socket.sendall(bytes(packet))
 
     def received(self, seconds: float = SECONDS) -> Iterator[Packet]:
@@ -47,6 +50,10 @@ class Wire:
                 frame, address = self._socket.recvfrom(65535)
             except (TimeoutError, BlockingIOError):
                 return
+            except OSError as error:
+                if error.errno == errno.ENETDOWN:
+                    continue  # said once when the device goes down
+                raise
             if address[2] != socket.PACKET_OUTGOING:
                 yield Ether(frame)
 
@@ -221,10 +228,10 @@ def tap_host(name: str, directory: Path, *options: str) -> Iterator[Host]:
         namespace.sysctl("net.ipv6.conf.default.router_solicitations", "0")
         service = Dpservice(directory, *options, devices=devices, base_options=OPTIONS, before=namespace.prefix())
         stack.enter_context(service)
-        for device in UPLINKS:
+        for number, device in enumerate(UPLINKS):
             namespace.ip("link", "set", device, "up")
             namespace.ip("neigh", "replace", "fe80::1", "lladdr", ROUTER_MAC, "dev", device, "nud", "permanent")
-            namespace.ip("-6", "route", "add", "default", "via", "fe80::1", "dev", device, "metric", "100")
+            namespace.ip("-6", "route", "add", "default", "via", "fe80::1", "dev", device, "metric", str(100 + number))
         for device in VMS:
             namespace.sysctl(f"net.ipv6.conf.{device}.disable_ipv6", "1")
         host = Host(service, namespace)

@@ -135,3 +135,24 @@ def test_load_balancer_names_are_any_bytes(vm: Caller) -> None:
     assert len(vm.call("ListLoadBalancerTargets", loadbalancer_id=name).target_ips) == 100
     assert vm.code("DeleteLoadBalancer", loadbalancer_id=name) == 0
     assert vm.code("GetLoadBalancer", loadbalancer_id=name) == 201
+
+
+def test_capture(vm: Caller) -> None:
+    def config(*interfaces: pb.CapturedInterface) -> pb.CaptureConfig:
+        return pb.CaptureConfig(sink_node_ip=ip("fc00:2::1"), udp_src_port=1, udp_dst_port=2, interfaces=interfaces)
+
+    own = pb.CapturedInterface(interface_type=pb.SINGLE_VF, vf_name=b"vm")
+    uplink = pb.CapturedInterface(interface_type=pb.SINGLE_PF, pf_index=1)
+    unknown = [
+        pb.CapturedInterface(interface_type=pb.SINGLE_VF, vf_name=b"none"),
+        pb.CapturedInterface(interface_type=pb.SINGLE_PF, pf_index=2),
+    ]
+    assert [vm.code("CaptureStart", capture_config=config(own, one)) for one in unknown] == [201, 201]
+    assert vm.code("CaptureStart", capture_config=config(own, own)) == 210
+    assert vm.code("CaptureStop") == 211
+    assert vm.code("CaptureStart", capture_config=config(own, uplink)) == 0
+    assert vm.code("CaptureStart", capture_config=config()) == 210
+    status = vm.call("CaptureStatus")
+    assert (status.is_active, status.capture_config) == (True, config(own, uplink))
+    assert vm.call("CaptureStop").stopped_interface_cnt == 2
+    assert not vm.call("CaptureStatus").is_active

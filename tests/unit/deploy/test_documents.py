@@ -60,7 +60,7 @@ def test_metrics_exist() -> None:
     suffixes = re.compile(r"(_total|_seconds|_bucket|_count|_sum)$")
     parts = {
         f"{room}_{part}"
-        for room in ("dpservice_port", "dpservice_worker")
+        for room in ("dpservice_port", "dpservice_worker", "dpservice_ha")
         for part in re.findall(r'\("(\w+)", "', text)
     }
     parts |= {f"metalbond_{name}" for name in re.findall(r'(?:_counters?\(|yield )"(\w+)"', text)}
