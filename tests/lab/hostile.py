@@ -83,7 +83,7 @@ class Attacker:
             _attack("broken DHCP", self._dhcp(), "dhcp4_malformed", "dhcp4_relayed", "dhcp4_message_type"),
             _attack("broken DHCPv6", self._dhcp6(), "dhcp6_malformed", "dhcp6_message_type"),
             _attack("broken pings of the gateway", self._gateway_pings(), "icmp_malformed"),
-            _attack("ICMP that is not forwarded", self._icmp(), "icmp_type_unsupported"),
+            _attack("ICMP that is not forwarded", self._icmp(), "icmp_type_unsupported", "icmp_error_malformed"),
             _attack("chains of extension headers", self._chains(), "ip_extension_headers", "truncated"),
             _attack("fragments", self._bad_fragments(), "truncated", "spoofed_source"),
             _attack("group addresses as senders", self._group_senders(), "guest_eth_source"),
