@@ -57,6 +57,9 @@ class Host(Protocol):
 
     def wake_touched(self) -> None: ...
 
+    def retire(self, source: int, name: str) -> None:
+        """Withdraw what a source has announced, and forget it."""
+
 
 @dataclass(slots=True)
 class _Generations:
@@ -228,5 +231,4 @@ class Mesh:
         return routes
 
     def _drop(self, source: int) -> None:
-        self._host.distributor.release(source)
-        del self._names[source]
+        self._host.retire(source, self._names.pop(source))

@@ -36,6 +36,8 @@ RECENT = 64
 _NO_REFUSAL = {"eof", "keepalive_timeout", "policy_changed", "read_error", "shutdown", "write_error"}
 SCAN_SLOTS = 256
 """Routes at most in one slice of a scan: about a millisecond."""
+RETIRED_PER_SLICE = 4096
+"""Routes that are withdrawn at once when a peer is gone: about five milliseconds."""
 
 
 class MetalbondServer:
@@ -77,6 +79,8 @@ class MetalbondServer:
         self._numbers = count(1)
         self._holds: dict[int, asyncio.TimerHandle] = {}
         self._held: dict[int, PeerView] = {}
+        self._retiring: dict[int, str] = {}
+        self._slice: asyncio.Handle | None = None
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
 
@@ -122,6 +126,8 @@ class MetalbondServer:
             peer.peer.close()
         for timer in self._holds.values():
             timer.cancel()
+        if self._slice is not None:
+            self._slice.cancel()
         self._acceptors, self._sockets = [], []
         self._holds.clear()
 
@@ -177,7 +183,7 @@ class MetalbondServer:
     def _name(self, number: int) -> str:
         if peer := self._peers.get(number):
             return peer.remote
-        return self._mesh.name(number) or self._held[number].name
+        return self._mesh.name(number) or self._retiring.get(number) or self._held[number].name
 
     # What peers and mesh tell and ask
 
@@ -202,18 +208,39 @@ class MetalbondServer:
         # Bounded like live peers are, or a client could leave its routes behind again and again.
         held = hold > 0 and reason != "shutdown" and len(self._holds) < self.config.max_peers
         held = held and self.distributor.count_of(number) > 0
-        self.distributor.disconnect(number, hold=held)
+        self.distributor.disconnect(number)
         if held:
             self._held[number] = replace(view, state=HELD, interval=0, subscriptions=(), waiting=0)
             self._holds[number] = asyncio.get_running_loop().call_later(hold, self._release, number)
-        self.wake_touched()
+        else:
+            self.retire(number, view.name)
 
     def _release(self, number: int) -> None:
         del self._holds[number]
         log.info("hold ended", routes=self.distributor.count_of(number))
-        self.distributor.release(number)
-        del self._held[number]
+        self.retire(number, self._held.pop(number).name)
+
+    def retire(self, source: int, name: str) -> None:
+        """Withdraw what a source has announced, and forget it; many routes in slices, between which others have their
+        turn.
+        """
+        self._retiring[source] = name
+        if self._slice is None:
+            self._retire_slice()
+
+    def _retire_slice(self) -> None:
+        self._slice = None
+        room = RETIRED_PER_SLICE
+        while self._retiring and room > 0:
+            source = next(iter(self._retiring))
+            before = self.distributor.count_of(source)
+            left = self.distributor.release(source, room)
+            room -= max(1, before - left)
+            if left == 0:
+                del self._retiring[source]
         self.wake_touched()
+        if self._retiring and self._slice is None:
+            self._slice = asyncio.get_running_loop().call_soon(self._retire_slice)
 
     def _remember(self, view: PeerView, reason: str, detail: str) -> None:
         if reason in _NO_REFUSAL:

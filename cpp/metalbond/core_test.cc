@@ -106,9 +106,11 @@ TEST(Distributor, AMirrorGetsOneStepOnly) {
   server.receive(1, kAdd, no_limits());
   const std::string frames = written(server, 2);
   EXPECT_EQ(decode_update(std::string_view(frames).substr(kHeaderBytes)).origin, "node");
-  server.disconnect(1, false);
+  server.disconnect(1);
+  server.release(1);
   EXPECT_FALSE(decode_update(std::string_view(written(server, 2)).substr(kHeaderBytes)).add);
-  server.disconnect(2, false);
+  server.disconnect(2);
+  server.release(2);
   server.release(3);
   EXPECT_TRUE(server.table.vnis().empty());
 }

@@ -120,7 +120,7 @@ void Distributor::adopt(Source source, std::string_view origin) {
   sources_[source] = {take_origin(origin, !origin.empty() && origin.front() == kMadeUp), true};
 }
 
-void Distributor::disconnect(Source peer, bool hold) {
+void Distributor::disconnect(Source peer) {
   std::erase(touched_, peer);
   if (const auto found = mirrors_.find(peer); found != mirrors_.end()) {
     found->second->outbox.store.drop_all();
@@ -132,15 +132,20 @@ void Distributor::disconnect(Source peer, bool hold) {
   Subscriber& subscriber = *found->second;
   while (!subscriber.vnis.empty()) drop_subscription(subscriber, *subscriber.vnis.begin());
   subscribers_.erase(found);
-  if (!hold) release(peer);
 }
 
-void Distributor::release(Source source) {
+size_t Distributor::release(Source source, size_t limit) {
   const auto found = sources_.find(source);
-  if (found == sources_.end()) return;
-  withdraw(source, std::nullopt);
+  if (found == sources_.end()) return 0;
+  for (; limit > 0 && table.count_of(source) > 0; --limit) {
+    const auto [vni, slot] = table.of_source(source).back();
+    const std::string key(table.find(vni)->at(slot).key());
+    update(source, false, vni, key);
+  }
+  if (const size_t left = table.count_of(source); left > 0) return left;
   drop_origin(found->second.origin);
   sources_.erase(found);
+  return 0;
 }
 
 bool Distributor::subscribe(Source peer, uint32_t vni) {
@@ -231,11 +236,11 @@ Received Distributor::receive(Source source, std::string_view frames, const Limi
   return received;
 }
 
-void Distributor::withdraw(Source source, std::optional<uint32_t> only_vni) {
+void Distributor::withdraw(Source source, uint32_t vni) {
   const std::vector<Table::Place> places = table.of_source(source);
-  for (const auto& [vni, slot] : places) {
-    if (only_vni && vni != *only_vni) continue;
-    const std::string key(table.find(vni)->at(slot).key());
+  for (const auto& place : places) {
+    if (place.vni != vni) continue;
+    const std::string key(table.find(vni)->at(place.slot).key());
     update(source, false, vni, key);
   }
 }

@@ -122,10 +122,11 @@ class Distributor {
   void mirror(Source peer);
   // `source` stands for a client of another server of the mesh; `release` ends it.
   void adopt(Source source, std::string_view origin);
-  // The connection is gone. With `hold` its routes stay until `release`.
-  void disconnect(Source peer, bool hold);
-  // Withdraws everything that a source has announced, and forgets it.
-  void release(Source source);
+  // The connection is gone. Its routes stay until `release`.
+  void disconnect(Source peer);
+  // Withdraws at most `limit` routes of a source, so that a caller can let others have their turn. Returns how many are
+  // left; with 0 the source is forgotten.
+  size_t release(Source source, size_t limit = SIZE_MAX);
 
   // Queues the table of the VNI; false if subscribed already. Peers of the original protocol also get their own routes
   // back, except NAT: some learn the local targets of their load balancers in this way.
@@ -181,7 +182,7 @@ class Distributor {
   };
 
   std::string made_up_name(Source source) const;
-  void withdraw(Source source, std::optional<uint32_t> only_vni);
+  void withdraw(Source source, uint32_t vni);
   void drop_subscription(Subscriber& subscriber, uint32_t vni);
   void distribute(Source source, uint32_t vni, Slot slot);
   void reflect(Source source, uint32_t vni, Slot slot);

@@ -87,8 +87,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     switch (what % 8) {
       case 0:
-        server.disconnect(peer, (what & 8) != 0);
-        if ((what & 16) != 0) server.release(peer);
+        server.disconnect(peer);
+        if ((what & 8) != 0) server.release(peer, what >> 4);
         state = State::kNone;
         break;
       case 1:
@@ -106,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 5:
         server.adopt(++next, (what & 8) != 0 ? name : std::string("\0x", 2));
         server.receive(next, updates(input), {kMaxRoutes, kMaxRoutes});
-        if ((what & 16) != 0) server.release(next);
+        if ((what & 16) != 0) server.release(next, what >> 5);
         break;
       default: {
         const std::string_view frames = updates(input);
@@ -119,8 +119,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (Source number = 0; number < kPeers; ++number)
     if (states[number] != State::kNone) check_written(server, numbers[number], SIZE_MAX);
   for (Source number = 0; number < kPeers; ++number)
-    if (states[number] != State::kNone) server.disconnect(numbers[number], false);
-  for (Source source = 1; source <= next; ++source) server.release(source);
+    if (states[number] != State::kNone) server.disconnect(numbers[number]);
+  for (Source source = 1; source <= next; ++source) expect(server.release(source) == 0);
   expect(server.table.size() == 0 && server.table.vnis().empty());
   return 0;
 }

@@ -267,8 +267,8 @@ void bind_distributor(py::module_& m) {
           py::arg("peer"), py::arg("identity") = py::bytes(), py::kw_only(), py::arg("original") = false)
       .def("mirror", &Distributor::mirror)
       .def("adopt", [](Distributor& self, Source source, const py::bytes& origin) { self.adopt(source, view(origin)); })
-      .def("disconnect", &Distributor::disconnect, py::arg("peer"), py::kw_only(), py::arg("hold") = false)
-      .def("release", &Distributor::release)
+      .def("disconnect", &Distributor::disconnect)
+      .def("release", &Distributor::release, py::arg("source"), py::arg("limit") = SIZE_MAX)
       .def("subscribe", &Distributor::subscribe)
       .def("unsubscribe", &Distributor::unsubscribe)
       .def("update", [](Distributor& self, Source source, bool add,

@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
+
+import metalbond.server
 from metalbond import codec
 from metalbond.codec import Hello
 from metalbond.inspect import HELD, SELF, Inspectable
 from metalbond.types import Destination, HopType, NextHop, Route
-from tests.support.metalbond import RawPeer, eventually, running_client, running_server
+from tests.support.metalbond import WAIT, RawPeer, eventually, running_client, running_server
 
 A = Route(7, Destination.parse("10.0.0.0/24"), NextHop.to("fd00::1"))
 B = Route(7, Destination.parse("10.0.0.0/24"), NextHop.to("fd00::2", HopType.NAT, nat_from=1, nat_to=9))
@@ -81,6 +84,34 @@ async def test_a_lost_peer_is_shown_as_held_until_its_time_is_over() -> None:
         assert (held.name, held.identity, held.routes, held.stale) == (name, "node-\\xff<", 1, 1)
         assert shown(server) == {A: (name,)}
         await eventually(lambda: not server.peers() and not server.route_count())
+
+
+async def test_many_routes_of_a_lost_peer_go_in_slices_and_are_shown_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metalbond.server, "RETIRED_PER_SLICE", 10)
+    routes = {Route(7, Destination.parse(f"10.0.{number}.0/24"), A.hop) for number in range(100)}
+    async with running_server() as server, running_client(server.addresses) as (two, seen):
+        two.subscribe(7)
+        peer = await RawPeer.connect(server.addresses[0])
+        await peer.establish()
+        await peer.send(*(codec.encode_update(True, route) for route in routes))
+        await seen.wait(lambda have: have == routes)
+        [name] = {name for names in shown(server).values() for name in names}
+        counts = []
+
+        async def watch() -> None:
+            while left := shown(server):
+                assert set(left.values()) == {(name,)}
+                counts.append(len(left))
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        peer.close()
+        async with asyncio.timeout(WAIT):
+            await watching
+        await seen.wait_for()
+        assert set(counts) == set(range(10, 101, 10)), "others have their turn between slices"
 
 
 async def test_changes_are_remembered_only_while_somebody_asks_for_them() -> None:

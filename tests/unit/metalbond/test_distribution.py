@@ -91,7 +91,9 @@ class DistributionMachine(RuleBasedStateMachine):
 
     @rule(peer=consumes(peers), hold=st.booleans())
     def disconnect(self, peer: int, hold: bool) -> None:
-        self.distributor.disconnect(peer, hold=hold)
+        self.distributor.disconnect(peer)
+        if not hold:
+            self.distributor.release(peer)
         del self.receivers[peer]
         self.subscribed = {(p, vni) for p, vni in self.subscribed if p != peer}
         if hold:
@@ -105,6 +107,15 @@ class DistributionMachine(RuleBasedStateMachine):
             self.distributor.release(peer)
             self.announced = {(p, route) for p, route in self.announced if p != peer}
         self.held.clear()
+
+    @rule(limit=st.integers(0, 3))
+    def release_some(self, limit: int) -> None:
+        for peer in self.held:
+            before = self.distributor.count_of(peer)
+            left = self.distributor.release(peer, limit)
+            assert left == self.distributor.count_of(peer) == max(0, before - limit)
+            rest = set(self.distributor.of_source(peer))
+            self.announced = {(p, route) for p, route in self.announced if p != peer or route in rest}
 
     @invariant()
     def queues_are_no_longer_than_tables(self) -> None:
@@ -186,7 +197,7 @@ def test_held_routes_are_not_given_back_to_the_same_name_and_stay_if_announced_a
     server.subscribe(9, 1)
     server.update(1, True, A)
     server.update(1, True, B)
-    server.disconnect(1, hold=True)
+    server.disconnect(1)
     server.connect(2, b"node")
     server.subscribe(2, 1)
     server.update(2, True, A)
