@@ -109,7 +109,7 @@ def listen_options(*defaults: str) -> Decorator[T]:
             check_listen(listen, tls, insecure=insecure)
         return Listen(listen, tls)
 
-    return _group(
+    return option_group(
         "listen",
         build,
         click.option(
@@ -157,7 +157,7 @@ def connect_options(
                 tls.credentials()
         return Connect(targets, tls)
 
-    return _group(
+    return option_group(
         argument,
         build,
         click.option(
@@ -195,7 +195,7 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
     def build(log_level: str, log_format: LogFormat) -> Logs:
         return Logs(log_level, log_format)
 
-    decorate: Decorator[T] = _group(
+    decorate: Decorator[T] = option_group(
         "logs",
         build,
         click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least level."),
@@ -235,7 +235,7 @@ def metrics_options(default: str | None = None) -> Decorator[T]:
                 )
         return Observe(metrics, traces_to, trace_ratio)
 
-    return _group(
+    return option_group(
         "observe",
         build,
         click.option(
@@ -361,7 +361,7 @@ def _usage_errors(kind: type[Exception], prefix: str = "") -> Iterator[None]:
         raise click.UsageError(f"{prefix}{error}") from None
 
 
-def _group(argument: str, build: Callable[..., object], *options: Callable[[Any], Any]) -> Decorator[T]:
+def option_group(argument: str, build: Callable[..., object], *options: Callable[[Any], Any]) -> Decorator[T]:
     """Adds the options and hands their values to the command as one argument."""
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:

@@ -26,6 +26,7 @@ from .rim.host import Host, HostConfig, HostMemory
 from .rim.ledger import RouteLedger
 from .rim.node import NodeRegistration
 from .rim.routes import RouteSource
+from .route_servers import RouteServers
 from .snapshot import SnapshotStore
 
 _log = structlog.get_logger(__name__)
@@ -38,20 +39,17 @@ LEDGER_FILE = "ipv6-routes.json"
 class DaemonConfig:
     """What the command line says.
 
-    metalbond_servers: "host:port" each; none: no routes are exchanged. heartbeat_ttl, settle_seconds, keepalive in
-    seconds. listen: where to tell about health.
+    heartbeat_ttl, settle_seconds in seconds. listen: where to tell about health.
     """
 
     node: str
     state_directory: Path
     engine: str
-    metalbond_servers: Sequence[str]
+    route_servers: RouteServers
     pool: Sequence[Device]
     host: HostConfig
     heartbeat_ttl: int = 15
-    keepalive: int = 3
     settle_seconds: float = 15.0
-    local_address: str | None = None
     listen: Listen = field(default_factory=lambda: Listen((), None))
 
 
@@ -86,7 +84,7 @@ class Daemon:
             node=self._config.node,
             engine=self._config.engine,
             devices=len(self._config.pool),
-            route_servers=list(self._config.metalbond_servers),
+            route_servers=list(self._config.route_servers.addresses),
         )
         node = NodeRegistration(
             self._client,
@@ -150,13 +148,16 @@ class Daemon:
         self.host.wake()
 
     def _route_client(self) -> MetalbondClient | None:
-        if not self._config.metalbond_servers:
+        servers = self._config.route_servers
+        if not servers.addresses:
             return None
         return MetalbondClient(
-            list(self._config.metalbond_servers),
-            self._config.keepalive,
+            list(servers.addresses),
+            servers.keepalive,
             backend=self._routes,
-            local_address=self._config.local_address,
+            local_address=servers.local_address,
+            tls=servers.tls,
+            tls_name=servers.tls_name,
             # The name survives a restart of the daemon, so that servers hold this host's routes meanwhile.
             identity=self._config.node[:64],
         )

@@ -7,7 +7,7 @@ import importlib.metadata
 import socket
 import sys
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from .device.pci import find_virtual_functions
 from .device.pool import combine, parse_pool
 from .device.types import Device, PciAddress
 from .rim.host import HostConfig
+from .route_servers import RouteServers, route_server_options
 
 PCI_POOL = "pci"
 MODE_FILE = "mode"
@@ -64,18 +65,15 @@ class UnderlayType(click.ParamType[IPv6Network]):
         return IPv6Network((int(network.network_address) >> 64 << 64, 64))
 
 
-class AddressType(click.ParamType[str]):
-    """Option value: an IP address."""
+class RouterType(click.ParamType[IPv6Address]):
+    """Option value: an IPv6 address."""
 
     name = "address"
 
-    def __init__(self, *, only_ipv6: bool = False) -> None:
-        self._only_ipv6 = only_ipv6
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Checks the text; click shows the error with the flag's name."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPv6Address:
+        """Parses the text; click shows the error with the flag's name."""
         try:
-            return str(IPv6Address(str(value)) if self._only_ipv6 else ip_address(str(value)))
+            return IPv6Address(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -125,16 +123,7 @@ def _functions(pci: PciFlags) -> list[Device]:
     show_default=True,
     help="Packet engine of this host: host:port or unix:/path.",
 )
-@click.option(
-    "--metalbond-server",
-    "--metalbond-peer",
-    "metalbond_servers",
-    type=flags.EndpointType(connect=True),
-    multiple=True,
-    help="Route server, host:port. Repeatable: all are told everything. Without one no routes are exchanged.",
-)
-@click.option("--metalbond-local-address", type=AddressType(), help="Source address of connections to route servers.")
-@click.option("--metalbond-keepalive", type=click.IntRange(1, 3600), default=3, show_default=True, help="Seconds.")
+@route_server_options
 @click.option(
     "--public-vni",
     type=click.IntRange(1, MAX_VNI),
@@ -144,7 +133,7 @@ def _functions(pci: PciFlags) -> list[Device]:
 )
 @click.option(
     "--router-address",
-    type=AddressType(only_ipv6=True),
+    type=RouterType(),
     help="Underlay address of the default router while none is announced.",
 )
 @click.option(
@@ -195,11 +184,9 @@ def main(
     node_name: str,
     api_server: flags.Connect,
     dpservice: Endpoint,
-    metalbond_servers: tuple[Endpoint, ...],
-    metalbond_local_address: str | None,
-    metalbond_keepalive: int,
+    route_servers: RouteServers,
     public_vni: int,
-    router_address: str | None,
+    router_address: IPv6Address | None,
     underlay_prefix: IPv6Network | None,
     pools: tuple[tuple[Device, ...] | None, ...],
     pf_pci_base_addr: str | None,
@@ -217,27 +204,22 @@ def main(
     Survives the loss of any of them: what is programmed keeps forwarding, and comes into line when they are back.
     """
     pool = device_pool(pools, PciFlags(pf_pci_base_addr, multiport_eswitch, state_dir / MODE_FILE))
-    for server in metalbond_servers:
-        if server.path:
-            raise click.UsageError(f"--metalbond-server: {server} is not host:port")
     logs.configure()
     config = DaemonConfig(
         node=node_name,
         state_directory=state_dir,
         engine=str(dpservice),
-        metalbond_servers=[str(server) for server in dict.fromkeys(metalbond_servers)],
+        route_servers=route_servers,
         pool=pool,
         host=HostConfig(
             public_vni=public_vni,
-            router=IPv6Address(router_address) if router_address else None,
+            router=router_address,
             underlay=underlay_prefix,
             resync_seconds=resync_interval,
             version=importlib.metadata.version("ironcore-network"),
         ),
         heartbeat_ttl=heartbeat_ttl,
-        keepalive=metalbond_keepalive,
         settle_seconds=route_settle_time,
-        local_address=metalbond_local_address,
         listen=listen,
     )
 

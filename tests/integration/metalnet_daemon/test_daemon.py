@@ -306,6 +306,11 @@ async def test_an_interface_of_another_node_is_left_alone_and_the_node_is_regist
         (["--device-pool=a=b", "--underlay-prefix=fc00::/48"], "share a /64"),
         (["--device-pool=a=b", "--public-vni=0"], "public-vni"),
         (["--device-pool=a=b", "--metalbond-server=unix:/x"], "is not host:port"),
+        (["--device-pool=a=b", "--metalbond-ca=/x"], "needs --metalbond-ca, --metalbond-cert and --metalbond-key"),
+        (
+            ["--device-pool=a=b", "--metalbond-ca=/x", "--metalbond-cert=/x", "--metalbond-key=/x"],
+            "--metalbond-ca, -cert, -key: /x: No such file",
+        ),
         (["--device-pool=a=b", "--dpservice=nowhere"], "dpservice"),
         (["--device-pool=pci", "--pf-pci-base-addr=zz"], "is not a PCI address"),
     ],

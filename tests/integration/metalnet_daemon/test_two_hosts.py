@@ -1,4 +1,7 @@
-"""Two hypervisors under the real server: from an apinet interface to the other host's route, and through kills."""
+"""Two hypervisors under the real server: from an apinet interface to the other host's route, and through kills.
+
+One of them dials the route server with TLS, the other without.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from apimachinery.client import Client
 from apimachinery.conditions import is_true
 from apimachinery.errors import ApiError
 from apimachinery.informer import Informer
+from tests.support.certificates import Authority
 from tests.support.fake_dpservice import FakeDpservice
 from tests.support.fake_engine import FakeEngine
 
@@ -109,7 +113,9 @@ def daemon(directory: Path, api: str, metalbond: str, name: str, number: int, en
 
 @pytest.fixture
 async def region(tmp_path: Path) -> AsyncIterator[Region]:
-    api, metalbond = f"unix:{tmp_path / 'api.sock'}", f"127.0.0.1:{free_port()}"
+    api, plain, secure = f"unix:{tmp_path / 'api.sock'}", f"127.0.0.1:{free_port()}", f"localhost:{free_port()}"
+    authority = Authority(tmp_path)
+    own, node = authority.issue("metalbond"), authority.issue("h1")
     async with contextlib.AsyncExitStack() as stack:
         engines, commands = {}, {}
         commands["server"] = [
@@ -120,11 +126,17 @@ async def region(tmp_path: Path) -> AsyncIterator[Region]:
             *(f"--controllers={name}" for name in ("nodes", "metalnetlet")),
             "--partition=lab",
         ]
-        commands["metalbond"] = [program("metalbond"), "server", f"--listen={metalbond}"]
+        commands["metalbond"] = [
+            *(program("metalbond"), "server", f"--listen={plain}", f"--listen-tls={secure}"),
+            *(f"--tls-certificate={own.certificate}", f"--tls-key={own.key}", f"--tls-ca={authority.ca}"),
+        ]
         for number, name in enumerate(("h1", "h2"), 1):
             fake = FakeDpservice(tmp_path / f"{name}.sock", DEVICES, host=IPv6Network(f"fc00:{number}::/64"))
             engines[name] = await stack.enter_async_context(fake)
-            commands[name] = daemon(tmp_path, api, metalbond, name, number, fake.target)
+            commands[name] = daemon(tmp_path, api, secure if name == "h1" else plain, name, number, fake.target)
+        commands["h1"] += [
+            *(f"--metalbond-ca={authority.ca}", f"--metalbond-cert={node.certificate}", f"--metalbond-key={node.key}")
+        ]
         client = await stack.enter_async_context(Client(api))
         region = Region(tmp_path, client, engines, commands)
         stack.push_async_callback(stop_all, region)
