@@ -274,7 +274,7 @@ void Walk::follow_error(const InterfaceView* from) {
   if (part_.used_flow) {
     resolution.content = content_of(*entry_);
   } else {
-    if (!entry_) key_ = outer;
+    if (!entry_) key_ = stray_error_key(shared_.tables, key_, outer);
     resolution = resolve(from);
     if (resolution.drop != kNoDrop) return drop("", resolution.drop);
     if (resolution.answer_echo) return drop("echo", DropReason::icmp_type_unsupported);

@@ -115,14 +115,7 @@ class Explain : public ::testing::Test {
 
 // A correct ICMPv4 "destination unreachable" about this IP packet.
 Frame unreachable(const std::string& src, const std::string& dst, const Frame& about) {
-  Frame message = {3, 4, 0, 0, 0, 0, 0x05, 0x78};
-  message.insert(message.end(), about.begin(), about.begin() + 28);
-  uint32_t sum = 0;
-  for (size_t i = 0; i < message.size(); i += 2) sum += static_cast<uint32_t>(message[i] << 8 | message[i + 1]);
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  message[2] = static_cast<uint8_t>(~sum >> 8);
-  message[3] = static_cast<uint8_t>(~sum);
-  return from_vm(src, dst, 1, message);
+  return from_vm(src, dst, 1, icmp_error(3, 4, 1400, slice(about, 0, 28)));
 }
 
 TEST_F(Explain, PlainTraffic) {
@@ -268,6 +261,9 @@ TEST_F(Explain, NeighbourNat) {
   const ExplainedPart part = check(kPf1, overlay(kRemote, nat, udp_from_vm("8.8.8.8", "203.0.113.1", 53, 2500)));
   EXPECT_EQ(part.verdict, PacketVerdict::kSent);
   EXPECT_TRUE(has_step(part, "neighbour NAT", "fc00:7::d000:0:3"));
+  // About a flow that has not been here.
+  const Frame sent = slice(udp_from_vm("203.0.113.1", "8.8.4.4", 2600, 9), 14);
+  expect_out(kPf1, overlay(kRemote, nat, unreachable("7.7.7.7", "203.0.113.1", sent)), kPf1);
 }
 
 TEST_F(Explain, Nat64) {
@@ -347,6 +343,9 @@ TEST_F(Explain, LoadBalancer) {
   // A new target: running flows keep theirs.
   ASSERT_EQ(net.engine().create_load_balancer_target("lb", ip("fc00:5::d000:0:1")), Status::OK);
   for (uint16_t port = 1000; port < 1030; ++port) check_once(kPf1, syn(port));
+  const Frame unknown = slice(from_vm("203.0.113.5", "198.51.100.7", 6, tcp(80, 9, 0x10)), 14);
+  EXPECT_NE(check(kPf1, overlay(kRemote, lb.value, unreachable("7.7.7.7", "203.0.113.5", unknown))).verdict,
+            PacketVerdict::kDropped);
   expect_drop(kPf1, syn(1, "203.0.113.6"), DropReason::lb_address);
   expect_drop(kPf1, syn(1, "203.0.113.5", 81), DropReason::lb_port);
   expect_out(kPf1, overlay(kRemote, lb.value, from_vm("198.51.100.7", "203.0.113.5", 1, icmp_echo(8, 1))), kPf1);

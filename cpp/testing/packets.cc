@@ -109,6 +109,18 @@ Frame icmp_echo(uint8_t type, uint16_t id) {
   return message;
 }
 
+Frame icmp_error(uint8_t type, uint8_t code, uint16_t mtu, const Frame& quoted) {
+  Frame message = {type, code, 0, 0, 0, 0};
+  put16(message, mtu);
+  put(message, quoted);
+  if (quoted[0] >> 4 == 4) {  // ICMPv6 needs the addresses too
+    const unsigned checksum = ~sum_of(message) & 0xffff;
+    message[2] = static_cast<uint8_t>(checksum >> 8);
+    message[3] = static_cast<uint8_t>(checksum);
+  }
+  return message;
+}
+
 Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& segment) {
   Frame payload = segment;
   if (proto == 6 && payload.size() >= 20) {

@@ -26,6 +26,7 @@ Frame ipv6(const std::string& src, const std::string& dst, uint8_t proto, const 
 Frame udp(uint16_t src_port, uint16_t dst_port, size_t payload = 18);
 Frame tcp(uint16_t src_port, uint16_t dst_port, uint8_t flags);
 Frame icmp_echo(uint8_t type, uint16_t id);
+Frame icmp_error(uint8_t type, uint8_t code, uint16_t mtu, const Frame& quoted);  // `quoted`: an IP packet's beginning
 
 // IP packet of the family of its addresses, in an Ethernet frame as a VM sends it. TCP gets its checksum here.
 Frame from_vm(const std::string& src, const std::string& dst, uint8_t proto, const Frame& segment);

@@ -128,6 +128,27 @@ TEST_F(Nat, PortsOfNeighboursAreForwarded) {
   net.expect_drop(kPf1, overlay(kRemote, nat_underlay, answer), DropReason::nat_unsolicited);
 }
 
+// What a router says about a neighbour's flow may come here though the flow never did.
+TEST_F(Nat, ErrorsAboutPortsOfNeighboursAreForwarded) {
+  add_nat();
+  const Ipv6Address neighbour = ip6("fc00:7::d000:0:3");
+  ASSERT_EQ(net.engine().create_neighbor_nat({ip("203.0.113.1"), 100, 2000, 3000, neighbour}), Status::OK);
+  const auto error_about = [&](const Frame& sent) {
+    const Frame quoted = slice(sent, 14, 28);
+    return overlay(kRemote, nat_underlay, from_vm("7.7.7.7", "203.0.113.1", 1, icmp_error(11, 0, 0, quoted)));
+  };
+  for (const Frame& sent :
+       {udp_from_vm("203.0.113.1", "8.8.8.8", 2500, 53), from_vm("203.0.113.1", "8.8.8.8", 1, icmp_echo(8, 2501))}) {
+    const Frame error = error_about(sent), out = net.forward(kPf1, error, kPf1);
+    EXPECT_EQ(slice(out, 54), slice(error, 54));
+    EXPECT_EQ(slice(out, 38, 16), Frame(neighbour.begin(), neighbour.end()));
+  }
+  EXPECT_EQ(flows(), 0u);
+  net.expect_drop(kPf1, error_about(udp_from_vm("203.0.113.1", "8.8.8.8", 3000, 53)), DropReason::nat_unsolicited);
+  // Not to the address that the quoted packet is from.
+  net.expect_drop(kPf1, error_about(udp_from_vm("203.0.113.77", "8.8.8.8", 2500, 53)), DropReason::nat_unsolicited);
+}
+
 TEST_F(Nat, VipAndNatOnOneInterfaceBothWork) {
   add_vip();
   add_nat();
@@ -170,14 +191,8 @@ TEST_F(Nat, AddressOfAnotherNetworkOnThisHostTakesTheShortCut) {
 TEST_F(Nat, IcmpErrorsAreTranslatedInBothHeaders) {
   add_nat();
   const Frame sent = out(udp_from_vm("10.0.0.1", "8.8.8.8", 1000, 53));
-  Frame message = {3, 4, 0, 0, 0, 0, 0x05, 0x78};
-  message.insert(message.end(), sent.begin(), sent.begin() + 28);
-  uint32_t sum = 0;
-  for (size_t i = 0; i < message.size(); i += 2) sum += static_cast<uint32_t>(message[i] << 8 | message[i + 1]);
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  message[2] = static_cast<uint8_t>(~sum >> 8);
-  message[3] = static_cast<uint8_t>(~sum);
-  const Frame error = in(nat_underlay, from_vm("7.7.7.7", "203.0.113.1", 1, message));
+  const Frame error =
+      in(nat_underlay, from_vm("7.7.7.7", "203.0.113.1", 1, icmp_error(3, 4, 1400, slice(sent, 0, 28))));
   EXPECT_EQ(slice(error, 12, 8), (Frame{7, 7, 7, 7, 10, 0, 0, 1}));
   EXPECT_EQ(slice(error, 28 + 12, 8), (Frame{10, 0, 0, 1, 8, 8, 8, 8}));
   EXPECT_EQ(port_at(error, 28 + 20), 1000);

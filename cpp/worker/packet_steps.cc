@@ -25,6 +25,16 @@ Decision decide_flow(const DecisionContext& context, const InterfaceView* from, 
   return decision;
 }
 
+FlowKey stray_error_key(const TableView& tables, const FlowKey& quoted, const FlowKey& outer) {
+  const UnderlayObject* object = quoted.side == Side::kUplink ? tables.underlay.lookup(quoted.scope) : nullptr;
+  const IpAddress destination = destination_of(outer);
+  if (!object || destination != destination_of(quoted)) return outer;
+  if (object->type == UnderlayType::kLoadBalancer) return quoted;
+  if (object->type != UnderlayType::kNat && object->type != UnderlayType::kVip) return outer;
+  const PublicAddress* known = tables.public_addresses.lookup(object->vni, destination);
+  return known && !known->vip && known->neighbor_of(net::swap16(quoted.dst_port)) ? quoted : outer;
+}
+
 DropReason drop_reason_of(guest::GuestDrop drop) {
   using guest::GuestDrop;
   switch (drop) {

@@ -57,6 +57,11 @@ bool concerns_gateway(const FlowKey& key);
 // gateway looks at: whoever pretends to be the gateway must not get what the VM sends there.
 Decision decide_flow(const DecisionContext& context, const InterfaceView* from, const FlowKey& key);
 
+// The key that decides about an ICMP error of no known flow, which reached this host by another way than its flow does:
+// that flow's key (`quoted`, as parsed) where this host knows who has it, which is a load balancer's target
+// or a neighbour with NAT ports. Else the error is a packet like others, of key `outer`.
+FlowKey stray_error_key(const TableView& tables, const FlowKey& quoted, const FlowKey& outer);
+
 DropReason drop_reason_of(guest::GuestDrop drop);
 
 // Whether the Ethernet source is another than the VM's, as far as that is known.

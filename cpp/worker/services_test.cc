@@ -118,6 +118,77 @@ TEST_F(Balancer, RefusesWhatItDoesNotServe) {
   net.expect_drop(kPf0, syn(1), DropReason::underlay_unknown);
 }
 
+// A router's error may come to another host than the flow does: that one chooses the flow's target all the same.
+TEST_F(Balancer, ErrorsAboutUnknownFlowsReachTheTarget) {
+  for (const char* target : {"fc00:3::d000:0:1", "fc00:4::d000:0:1", "fc00:5::d000:0:1"})
+    ASSERT_EQ(net.engine().create_load_balancer_target("lb", ip(target)), Status::OK);
+  const auto error_about = [&](const Frame& answer) {
+    return to_lb(from_vm("7.7.7.7", "203.0.113.5", 1, icmp_error(3, 4, 1300, slice(answer, 14))));
+  };
+  std::set<Frame> targets;
+  for (uint16_t port = 1000; port < 1020; ++port) {
+    const Frame error = error_about(from_vm("203.0.113.5", "198.51.100.7", 6, tcp(80, port, 0x10)));
+    const uint64_t flows = net.impl().flows().size();
+    const Frame out = net.forward(kPf1, error, kPf1);
+    EXPECT_EQ(slice(out, 54), slice(error, 54));
+    EXPECT_EQ(slice(out, 22, 16), bytes(ip6(kHost)));
+    EXPECT_EQ(net.impl().flows().size(), flows);
+    const Frame target = slice(out, 38, 16);
+    EXPECT_EQ(slice(net.forward(kPf1, syn(port), kPf1), 38, 16), target);
+    targets.insert(target);
+  }
+  EXPECT_EQ(targets.size(), 3u);
+  net.expect_drop(kPf1, error_about(from_vm("203.0.113.5", "198.51.100.7", 6, tcp(81, 1, 0x10))), DropReason::lb_port);
+  net.expect_drop(kPf1, error_about(from_vm("203.0.113.6", "198.51.100.7", 6, tcp(80, 1, 0x10))), DropReason::lb_port);
+}
+
+TEST_F(Balancer, ErrorsReachATargetOnThisHost) {
+  const auto target = net.engine().create_lb_prefix("vm0", prefix("203.0.113.5/32"), std::nullopt);
+  ASSERT_EQ(net.engine().create_load_balancer_target("lb", {true, target.value}), Status::OK);
+  const Frame answer = from_vm("203.0.113.5", "198.51.100.7", 6, tcp(80, 999, 0x10));
+  const Frame error = from_vm("7.7.7.7", "203.0.113.5", 1, icmp_error(3, 4, 1300, slice(answer, 14)));
+  for (const bool known : {false, true}) {
+    if (known) net.forward(kPf0, syn(999), kVf0);
+    EXPECT_EQ(slice(net.forward(kPf0, to_lb(error), kVf0), 14), slice(error, 14));
+  }
+}
+
+TEST_F(Balancer, BalancesIpv6Alike) {
+  const auto created = net.engine().create_load_balancer("lb6", 100, ip("2001:db8:5::5"), {{6, 80}}, std::nullopt);
+  ASSERT_TRUE(created.ok());
+  lb = created.value;
+  ASSERT_EQ(net.engine().create_load_balancer_target("lb6", ip("fc00:3::d000:0:1")), Status::OK);
+  const auto expect_target = [&](const Frame& sent) {
+    const Frame out = net.forward(kPf1, to_lb(sent), kPf1);
+    EXPECT_EQ(slice(out, 20, 1), Frame{41});
+    EXPECT_EQ(slice(out, 38, 16), bytes(ip6("fc00:3::d000:0:1")));
+    EXPECT_EQ(slice(out, 54), slice(sent, 14));
+  };
+  const Frame answer = from_vm("2001:db8:5::5", "2001:db8:9::9", 6, tcp(80, 7, 0x10));
+  expect_target(from_vm("2001:db8:77::7", "2001:db8:5::5", 58, icmp_error(2, 0, 1300, slice(answer, 14))));
+  expect_target(from_vm("2001:db8:9::9", "2001:db8:5::5", 6, tcp(7, 80, 0x02)));
+  net.expect_drop(kPf1, to_lb(from_vm("2001:db8:9::9", "2001:db8:5::5", 6, tcp(7, 81, 0x02))), DropReason::lb_port);
+
+  const Frame reply = net.forward(kPf1, to_lb(from_vm("2001:db8:9::9", "2001:db8:5::5", 58, icmp_echo(128, 7))), kPf1);
+  EXPECT_EQ(slice(reply, 38, 16), bytes(ip6(kRemote)));
+  const Frame expected = from_vm("2001:db8:5::5", "2001:db8:9::9", 58, icmp_echo(129, 7));
+  EXPECT_EQ(slice(reply, 54, 42), slice(expected, 14, 42));  // up to the checksum
+  EXPECT_EQ(slice(reply, 98), slice(expected, 58));
+}
+
+TEST(BalancerGolden, ChoosesTheTargetOfTheReference) {
+  Harness net;
+  const auto lb = net.engine().create_load_balancer("lb", 77, ip("203.0.113.10"), {{6, 80}}, std::nullopt);
+  ASSERT_TRUE(lb.ok());
+  for (const char* target :
+       {"2001:db8:0:1:d000:0:0:1", "2001:db8:0:1:d000:0:0:2", "2001:db8:0:2:d000:0:0:1", "2001:db8:0:3:d000:0:0:7"})
+    ASSERT_EQ(net.engine().create_load_balancer_target("lb", ip(target)), Status::OK);
+  const Frame syn = from_vm("198.51.100.77", "203.0.113.10", 6, tcp(50001, 80, 0x02));
+  const Ipv6Address chosen = ip6("2001:db8:0:1:d000:0:0:1");
+  EXPECT_EQ(slice(net.forward(kPf0, overlay(kRemote, lb.value, syn), kPf0), 38, 16),
+            Frame(chosen.begin(), chosen.end()));
+}
+
 TEST_F(Balancer, KeepsItsNetworkAlive) {
   net.engine().delete_interface("vm0");
   net.engine().delete_interface("vm1");

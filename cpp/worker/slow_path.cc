@@ -194,7 +194,8 @@ void Worker::forward_unusual(Port& port, const InterfaceView* from, Burst& burst
   execute(port, content.program, content.rewrite, frame, packet);
 }
 
-// An error goes the way of the flow that it is about. Without one it is a packet like others, but begins no flow.
+// An error goes the way of the flow that it is about, if only because this host knows who has that flow. Without one it
+// is a packet like others. It begins no flow.
 void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, unsigned at, FlowEntry* entry) {
   ParsedPacket& packet = burst.packet[at];
   rte_mbuf* frame = burst.frame[at];
@@ -209,7 +210,7 @@ void Worker::forward_error(Port& port, const InterfaceView* from, Burst& burst, 
   if (entry && is_current(*entry)) {
     resolution.content = content_of(*entry);
   } else {
-    if (!entry) burst.key[at] = outer;
+    if (!entry) burst.key[at] = stray_error_key(tables_, burst.key[at], outer);
     resolution = resolve(port, from, burst, at, entry);
     if (resolution.drop == kNoDrop && resolution.answer_echo) resolution.drop = DropReason::icmp_type_unsupported;
   }
