@@ -75,6 +75,13 @@ TEST_F(Forward, DecapsulatesBothFamilies) {
   }
 }
 
+// Addresses of the VM that only it knows of, behind whatever route other hosts have.
+TEST_F(Forward, WhatComesToAnInterfaceIsItsVms) {
+  const Ipv6Address underlay = net.add_interface(kVf0, 100, "10.0.0.1");
+  const Frame sent = udp_from_vm("10.0.0.9", "192.168.55.1");
+  EXPECT_EQ(slice(net.forward(kPf0, overlay(kRemote, underlay, sent), kVf0), 14), slice(sent, 14));
+}
+
 TEST_F(Forward, LocalDeliveryWithoutOverlay) {
   net.add_interface(kVf0, 100, "10.0.0.1", "2001:db8::1");
   net.add_interface(kVf1, 100, "10.0.0.2", "2001:db8::2");
@@ -241,6 +248,34 @@ TEST(ForwardWcmp, SpreadsFlowsAsTheReferenceDoes) {
   on_pf1 = static_cast<unsigned>(net.sent(kPf1).size());
   EXPECT_EQ(on_pf0 + on_pf1, 300u);
   EXPECT_NEAR(on_pf0, 90, 40);
+}
+
+// Slots of the reference: what two engines of a site send for one flow must take the same uplink.
+TEST(ForwardWcmp, SlotsAreThoseOfTheReferenceInBothFamilies) {
+  const auto uplink_is = [](uint32_t wcmp, bool nat, const Frame& sent, unsigned uplink) {
+    EngineOptions options = default_options();
+    options.wcmp = wcmp;
+    Harness net(options);
+    net.add_interface(kVf0, 77, "10.1.2.3", "2001:db8:7::1");
+    for (const char* all : {"0.0.0.0/0", "::/0"}) net.engine().create_route(77, prefix(all), 77, ip(kRemote));
+    if (nat) {
+      ASSERT_TRUE(net.engine().create_nat("vm0", ip("203.0.113.1"), 1024, 2048, std::nullopt).ok());
+    }
+    net.forward(kVf0, sent, uplink);
+    // The other one takes over.
+    Port& preferred = *net.impl().ports().uplink(uplink == kPf0 ? 0 : 1);
+    preferred.link_up = false;
+    net.forward(kVf0, sent, uplink == kPf0 ? kPf1 : kPf0);
+    preferred.link_up = true;
+  };
+  const Frame web = from_vm("10.1.2.3", "198.51.100.20", 6, tcp(40000, 443, 0x02));
+  const Frame dns = udp_from_vm("2001:db8:7::1", "2001:db8:5::9", 5000, 53);
+  uplink_is(20, false, web, kPf1);  // slot 2
+  uplink_is(30, false, web, kPf0);
+  uplink_is(80, true, web, kPf1);  // slot 8: of an interface with NAT
+  uplink_is(90, true, web, kPf0);
+  uplink_is(60, true, dns, kPf1);  // slot 6: NAT does not matter
+  uplink_is(70, true, dns, kPf0);
 }
 
 TEST_F(Forward, TooLargeForTheUplinkIsReportedToTheVm) {

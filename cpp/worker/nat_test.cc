@@ -65,6 +65,17 @@ TEST_F(Nat, OnlyTheDefaultRouteTranslates) {
   EXPECT_EQ(out(sent), payload_of(sent));
 }
 
+TEST_F(Nat, TwoHalvesOfTheAddressSpaceAreNoDefaultRoute) {
+  add_nat();
+  ASSERT_EQ(net.engine().delete_route(100, prefix("0.0.0.0/0")), Status::OK);
+  for (const char* half : {"0.0.0.0/1", "128.0.0.0/1"})
+    ASSERT_EQ(net.engine().create_route(100, prefix(half), 100, ip(kRemote)), Status::OK);
+  for (const char* outside : {"8.8.8.8", "198.51.100.7"}) {
+    const Frame sent = udp_from_vm("10.0.0.1", outside);
+    EXPECT_EQ(out(sent), payload_of(sent));
+  }
+}
+
 TEST_F(Nat, PortsAreSharedAmongDestinations) {
   add_nat();
   const Frame first = out(udp_from_vm("10.0.0.1", "8.8.8.8", 1000, 53));
@@ -94,6 +105,22 @@ TEST_F(Nat, WhatNobodyAskedForIsDropped) {
   net.expect_drop(kVf0, from_vm("10.0.0.1", "8.8.8.8", 132, Frame(40)), DropReason::nat_unsupported);
 }
 
+TEST_F(Nat, OnlyTheVmIsReachedThroughItsUnderlayAddress) {
+  add_nat();
+  // Its own address, which is routed here; a foreign one would be transit.
+  const Frame own = udp_from_vm("8.8.8.8", "10.0.0.1", 53, 1025);
+  EXPECT_EQ(in(nat_underlay, own), payload_of(own));
+  net.expect_drop(kPf0, overlay(kRemote, nat_underlay, udp_from_vm("8.8.8.8", "198.51.100.7", 53, 1025)),
+                  DropReason::no_route);
+}
+
+TEST_F(Nat, AVmOfTheNetworkCannotCallTheNatAddress) {
+  add_nat();
+  net.add_interface(kVf1, 100, "10.0.0.2");
+  net.expect_drop(kVf1, udp_from_vm("10.0.0.2", "203.0.113.1", 5, 1025), DropReason::nat_unsolicited);
+  net.expect_drop(kVf1, from_vm("10.0.0.2", "203.0.113.1", 1, icmp_echo(8, 7)), DropReason::nat_unsolicited);
+}
+
 TEST_F(Nat, EchoToTheNatAddressIsAnsweredHere) {
   add_nat();
   const Frame request = from_vm("8.8.8.8", "203.0.113.1", 1, icmp_echo(8, 7));
@@ -103,6 +130,9 @@ TEST_F(Nat, EchoToTheNatAddressIsAnsweredHere) {
   EXPECT_EQ(slice(reply, 22, 16), Frame(host.begin(), host.end()));
   EXPECT_EQ(slice(reply, 38, 16), Frame(remote.begin(), remote.end()));
   EXPECT_EQ(flows(), 0u);
+  // Whichever of the VM's public underlay addresses it comes to.
+  add_vip();
+  EXPECT_EQ(slice(net.forward(kPf1, overlay(kRemote, vip_underlay, request), kPf1), 54), slice(reply, 54));
 }
 
 TEST_F(Nat, PingFromInsideKeepsItsIdentifierOnTheInside) {
@@ -179,6 +209,28 @@ TEST_F(Nat, LocalVipIsReachedWithoutTheWire) {
             payload_of(udp_from_vm("203.0.113.9", "10.0.0.2", 80, 5)));
 }
 
+TEST_F(Nat, VmsOfOneNetworkSeeEachOthersPrivateAddress) {
+  add_vip();
+  net.add_interface(kVf1, 100, "10.0.0.2");
+  ASSERT_TRUE(net.engine().create_nat("vm1", ip("203.0.113.1"), kMinPort, kMaxPort, std::nullopt).ok());
+  ASSERT_TRUE(net.engine().create_vip("vm1", ip("203.0.113.8"), std::nullopt).ok());
+  // By VIP or directly, and one connection in both directions.
+  EXPECT_EQ(slice(net.forward(kVf1, udp_from_vm("10.0.0.2", "203.0.113.9", 5, 80), kVf0), 14),
+            payload_of(udp_from_vm("10.0.0.2", "10.0.0.1", 5, 80)));
+  const uint64_t others = flows();
+  const auto segment = [&](unsigned from, uint8_t flags) {
+    const Frame sent = from == kVf1 ? from_vm("10.0.0.2", "10.0.0.1", 6, tcp(7, 80, flags))
+                                    : from_vm("10.0.0.1", "10.0.0.2", 6, tcp(80, 7, flags));
+    EXPECT_EQ(slice(net.forward(from, sent, from == kVf1 ? kVf0 : kVf1), 14), payload_of(sent));
+  };
+  segment(kVf1, 0x02);
+  segment(kVf0, 0x12);
+  segment(kVf1, 0x10);
+  EXPECT_EQ(flows(), others + 2);
+  net.advance(3600);
+  EXPECT_EQ(flows(), 2u) << "established";
+}
+
 TEST_F(Nat, AddressOfAnotherNetworkOnThisHostTakesTheShortCut) {
   add_vip();  // of vm0 in VNI 100
   net.add_interface(kVf1, 200, "10.0.0.2");
@@ -251,6 +303,19 @@ TEST_F(Nat, DeletionEndsTranslation) {
   EXPECT_EQ(net.impl().counters().tables.at(4).used, 0u) << "the port was given back";
   net.expect_drop(kPf0, overlay(kRemote, nat_underlay, udp_from_vm("8.8.8.8", "203.0.113.1", 53, 1025)),
                   DropReason::underlay_unknown);
+}
+
+TEST_F(Nat, DeletionOfAVipEndsWhatWasOpenedFromEitherSide) {
+  add_vip();
+  out(udp_from_vm("10.0.0.1", "8.8.8.8", 1000, 53));
+  const Frame opened = udp_from_vm("9.9.9.9", "203.0.113.9", 7, 80);
+  in(vip_underlay, opened);
+  ASSERT_EQ(net.engine().delete_vip("vm0"), Status::OK);
+  net.expect_drop(kPf0, overlay(kRemote, vip_underlay, opened), DropReason::underlay_unknown);
+  net.expect_drop(kPf0, overlay(kRemote, vip_underlay, udp_from_vm("8.8.8.8", "203.0.113.9", 53, 1000)),
+                  DropReason::underlay_unknown);
+  for (const Frame& plain : {udp_from_vm("10.0.0.1", "9.9.9.9", 80, 7), udp_from_vm("10.0.0.1", "8.8.8.8", 1000, 53)})
+    EXPECT_EQ(out(plain), payload_of(plain));
 }
 
 TEST_F(Nat, ANewRangeMovesRunningFlows) {

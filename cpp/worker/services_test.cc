@@ -251,6 +251,19 @@ TEST_F(Services, RulesSeeAddressesOnTheInside) {
                   DropReason::firewall);
 }
 
+// Rules for IPv6 decide about what leaves as IPv4, and its answers.
+TEST_F(Services, RulesSeeNat64FromTheInside) {
+  const auto nat = net.engine().create_nat("vm0", ip("203.0.113.1"), 1024, 2048, std::nullopt);
+  ASSERT_TRUE(nat.ok());
+  add_rule(rule("dns", TrafficDirection::kEgress, FirewallAction::kAccept, "2001:db8::1/128", "64:ff9b::808:808/128"));
+  add_rule(rule("none", TrafficDirection::kIngress, FirewallAction::kDrop, "::/0", "::/0"));
+  const Frame sent = slice(net.forward(kVf0, udp_from_vm("2001:db8::1", "64:ff9b::808:808", 1000, 53), kPf0), 54);
+  const auto port = static_cast<uint16_t>(sent.at(20) << 8 | sent.at(21));
+  net.forward(kPf0, overlay(kRemote, nat.value, udp_from_vm("8.8.8.8", "203.0.113.1", 53, port)), kVf0);
+  net.expect_drop(kVf0, udp_from_vm("2001:db8::1", "64:ff9b::909:909", 1000, 53), DropReason::firewall);
+  net.expect_drop(kVf0, udp_from_vm("10.0.0.1", "8.8.8.8", 1000, 53), DropReason::firewall);
+}
+
 class Observing : public Services {
  protected:
   static EngineOptions observing() {
