@@ -7,6 +7,47 @@ namespace {
 
 using Service = GuestReply (*)(const GuestConfig&, const Request&, std::span<uint8_t>);
 
+// What follows the headers of an IPv6 packet.
+struct UpperLayer {
+  uint8_t proto = kNoNextHeader;
+  size_t at = 0;
+  bool fragmented = false;  // by a fragment header, whether or not there are other fragments
+};
+
+// Nothing of a packet that ends inside its headers, nor of a fragment but the first.
+UpperLayer upper_layer(Bytes packet) {
+  UpperLayer upper{packet[6], kIpv6Length, false};
+  for (;;) {
+    size_t unit = 8;  // of lengths, which count what is behind the first 8 bytes
+    switch (upper.proto) {
+      case kHopByHop:
+      case kRouting:
+      case kDestinationOptions:
+        break;
+      case kAuthentication:
+        unit = 4;
+        break;
+      case kFragment:
+        unit = 0;
+        break;
+      default:
+        return upper;
+    }
+    if (upper.at + 8 > packet.size()) return {};
+    if (upper.proto == kFragment) {
+      if ((load16(packet, upper.at + 2) & 0xfff8) != 0) return {};
+      upper.fragmented = true;
+    }
+    upper.proto = packet[upper.at];
+    upper.at += 8 + packet[upper.at + 1] * unit;
+  }
+}
+
+// RFC 6980 section 5.
+GuestReply refuse_fragmented_nd(const GuestConfig&, const Request&, std::span<uint8_t>) {
+  return dropped(GuestDrop::kNdMalformed);
+}
+
 // Which service a packet is for, or nullptr; fills in the layers of `request`.
 Service classify_ipv4(Bytes packet, Request& request) {
   if (packet.size() < kIpv4Length || packet[0] >> 4 != 4) return nullptr;
@@ -28,12 +69,16 @@ Service classify_ipv6(Bytes packet, Request& request) {
   const size_t total = kIpv6Length + load16(packet, 4);
   if (total > packet.size()) return nullptr;
   request.ip = packet.first(total);
-  request.payload = request.ip.subspan(kIpv6Length);
-  if (request.payload.empty()) return nullptr;
-  if (packet[6] == kProtoUdp && request.payload.size() >= kUdpLength && load16(request.payload, 2) == 547)
+  const UpperLayer upper = upper_layer(request.ip);
+  if (upper.at >= total) return nullptr;
+  request.payload = request.ip.subspan(upper.at);
+  if (upper.proto == kProtoUdp && !upper.fragmented && request.payload.size() >= kUdpLength &&
+      load16(request.payload, 2) == 547)
     return answer_dhcp6;
-  if (packet[6] != kProtoIcmp6) return nullptr;
+  if (upper.proto != kProtoIcmp6) return nullptr;
   const uint8_t type = request.payload[0];
+  if (type >= 133 && type <= 137 && upper.fragmented) return refuse_fragmented_nd;
+  if (upper.fragmented) return nullptr;
   if (type == 133) return answer_router_solicitation;
   if (type > 133 && type <= 137) return answer_nd;
   if (type == 128 && load<16>(packet, 24) == kGatewayIpv6) return answer_echo6;

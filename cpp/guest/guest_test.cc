@@ -7,6 +7,16 @@
 namespace ironcore::guest {
 namespace {
 
+// A golden IPv6 frame with more headers in front of its upper layer.
+Frame with_headers(std::string_view golden, uint8_t first, std::string_view headers) {
+  Frame frame = from_hex(golden);
+  const Frame added = from_hex(headers);
+  frame[20] = first;
+  frame[19] = static_cast<uint8_t>(frame[19] + added.size());
+  frame.insert(frame.begin() + 54, added.begin(), added.end());
+  return frame;
+}
+
 const std::vector<Frame>& seeds() {
   static const std::vector<Frame> frames = [] {
     std::vector<Frame> all;
@@ -18,6 +28,7 @@ const std::vector<Frame>& seeds() {
           golden::kRequestTwoIas, golden::kConfirm,      golden::kRelease6,        golden::kInformationRequest,
           golden::kSolicitPxe,    golden::kSolicitIpxe})
       all.push_back(from_hex(hex));
+    all.push_back(with_headers(golden::kSolicitation, 0, "3c000104000000003a01010400000000010400000000ffff"));
     return all;
   }();
   return frames;
@@ -100,6 +111,30 @@ TEST(Handle, EthernetPaddingIsIgnored) {
   Frame frame = from_hex(golden::kSolicit);
   frame.resize(frame.size() + 40, 0xaa);
   expect_reply(vm_config(), to_hex(frame), golden::kAdvertise);
+}
+
+TEST(Handle, ExtensionHeadersHideNothing) {
+  const GuestConfig config = vm_config();
+  // Hop-by-hop, destination options twice as long, authentication of 12 bytes.
+  constexpr std::string_view kIcmp6 = "3c00010400000000330101040000000001040000000000003a01000000000000000000aa";
+  constexpr std::string_view kUdp = "1100010400000000";
+  EXPECT_EQ(to_hex(ask(config, with_headers(golden::kSolicitation, 0, kIcmp6)).frame), golden::kAdvertisement);
+  EXPECT_EQ(to_hex(ask(config, with_headers(golden::kSolicit, 60, kUdp)).frame), golden::kAdvertise);
+  expect_drop(config, with_headers(golden::kRogueRa, 60, "3a00010400000000"), GuestDrop::kNdFromGuest);
+  for (const size_t cut : {1u, 9u, 30u}) {
+    Frame frame = with_headers(golden::kSolicitation, 0, kIcmp6);
+    frame[19] = static_cast<uint8_t>(36 - cut);
+    EXPECT_EQ(ask(config, frame).reply.verdict, Verdict::kNotForUs) << cut;
+  }
+}
+
+TEST(Handle, FragmentsAreServedByNobody) {
+  const GuestConfig config = vm_config();
+  for (const std::string_view fragment : {"3a00000000000007", "3a00000100000007"})
+    expect_drop(config, with_headers(golden::kSolicitation, 44, fragment), GuestDrop::kNdMalformed);
+  // What follows is in the middle of a message.
+  EXPECT_EQ(ask(config, with_headers(golden::kSolicitation, 44, "3a00000800000007")).reply.verdict, Verdict::kNotForUs);
+  EXPECT_EQ(ask(config, with_headers(golden::kSolicit, 44, "1100000100000007")).reply.verdict, Verdict::kNotForUs);
 }
 
 TEST(Handle, EveryDropHasAName) {

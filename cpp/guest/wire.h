@@ -23,6 +23,8 @@ inline constexpr uint16_t kEtherIpv6 = 0x86dd;
 inline constexpr uint8_t kProtoIcmp = 1;
 inline constexpr uint8_t kProtoUdp = 17;
 inline constexpr uint8_t kProtoIcmp6 = 58;
+inline constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kAuthentication = 51, kDestinationOptions = 60;
+inline constexpr uint8_t kNoNextHeader = 59;
 inline constexpr Mac kBroadcastMac = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 inline constexpr Mac kAllNodesMac = {0x33, 0x33, 0, 0, 0, 1};
 inline constexpr Ipv6 kAllNodesIpv6 = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};

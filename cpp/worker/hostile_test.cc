@@ -48,6 +48,30 @@ TEST_F(Hostile, OverlayFramesFromAVmAreOrdinaryTraffic) {
   net.expect_drop(kVf0, overlay(kHost, underlay, udp_from_vm("10.0.0.1", "10.0.0.2")), DropReason::spoofed_source);
 }
 
+// Hop limits stay as they are in the overlay, so a receiver could not tell that the message was not of its link.
+TEST_F(Hostile, NeighbourDiscoveryEndsAtTheGatewayHoweverItIsWrapped) {
+  Frame advertisement = {136, 0, 0, 0, 0xa0, 0, 0, 0};
+  const Ipv6Address gateway = ip6("fe80::1");
+  advertisement.insert(advertisement.end(), gateway.begin(), gateway.end());
+  const auto wrapped = [&](uint8_t header, const Frame& extension) {
+    Frame payload = extension;
+    payload.insert(payload.end(), advertisement.begin(), advertisement.end());
+    return from_vm("2001:db8::1", "2001:db8::2", header, payload);
+  };
+  const Frame options = {58, 0, 1, 4, 0, 0, 0, 0}, whole = {58, 0, 0, 0, 0, 0, 0, 7}, first = {58, 0, 0, 1, 0, 0, 0, 7};
+  const uint64_t flows_before = net.engine().counters().workers.at(0).flows_created;
+  for (const Frame& frame : {from_vm("2001:db8::1", "2001:db8::2", 58, advertisement), wrapped(0, options),
+                             wrapped(60, options), wrapped(44, whole), wrapped(44, first)}) {
+    net.inject(kVf0, frame);
+    net.poll();
+    for (unsigned port = 0; port < kPortCount; ++port) EXPECT_TRUE(net.sent(port).empty()) << port;
+  }
+  EXPECT_EQ(net.engine().counters().workers.at(0).flows_created, flows_before);
+  // Behind the same headers other messages pass.
+  advertisement[0] = 128;
+  net.forward(kVf0, wrapped(60, options), kVf1);
+}
+
 TEST_F(Hostile, FloodsOfForgedSourcesTakeNoFlows) {
   for (unsigned i = 0; i < 500; ++i)
     net.inject(kVf0, udp_from_vm("10.7." + std::to_string(i / 250) + "." + std::to_string(i % 250), "10.0.0.2"));
