@@ -208,6 +208,25 @@ def test_load_balancer_spreads_and_keeps_flows_on_other_hosts(host: Host) -> Non
     assert {port: target_of(port, f"ack{port}", "A") for port in chosen} == chosen
 
 
+def test_errors_about_unknown_flows_reach_their_target(host: Host) -> None:
+    underlay = add_balancer(host, "fc00:3::d000:0:1", "fc00:4::d000:0:1", "fc00:5::d000:0:1")
+
+    def target_of(sent: Packet, tag: str) -> str:
+        frame = host.send_and_expect("pf1", from_fabric(underlay, sent), "pf1", has_tag(tag))
+        assert bytes(inner_of(frame)) == bytes(sent)
+        target: str = outer_of(frame).dst
+        return target
+
+    targets = set()
+    for port in range(2000, 2020):
+        answer = ip(BALANCED, OUT4) / TCP(sport=80, dport=port, flags="A") / tagged(f"quoted{port}")
+        error = ip("192.0.2.1", BALANCED) / ICMP(type=3, code=4, nexthopmtu=1300) / bytes(answer)
+        target = target_of(error, f"quoted{port}")
+        assert target_of(to_balancer(port, f"later{port}"), f"later{port}") == target
+        targets.add(target)
+    assert len(targets) == 3
+
+
 def test_load_balancer_with_a_target_on_this_host(host: Host) -> None:
     target = host.call("CreateLoadBalancerPrefix", interface_id=b"vm0", prefix=prefix_of(f"{BALANCED}/32"))
     underlay = add_balancer(host, target)
