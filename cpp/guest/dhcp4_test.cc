@@ -3,6 +3,8 @@
 namespace ironcore::guest {
 namespace {
 
+constexpr std::string_view kPxeClass = "PXEClient:Arch:00007";
+
 GuestConfig pxe_config() {
   GuestConfig config = vm_config();
   config.pxe = PxeConfig{.server4 = kPxeServer4, .server6 = {}, .boot_filename = "/boot.ipxe"};
@@ -55,6 +57,23 @@ TEST(Dhcp4, NetworkBootIsDecidedPerRequest) {
   const GuestConfig config = pxe_config();
   expect_reply(config, golden::kPxeDiscover, golden::kPxeOffer);
   expect_reply(config, golden::kDiscover, golden::kOffer);
+}
+
+// iPXE repeats the class of the firmware that started it.
+TEST(Dhcp4, TheLastBootClassDecides) {
+  const std::string firmware = "3c14" + to_hex(std::vector<uint8_t>(kPxeClass.begin(), kPxeClass.end()));
+  const std::string ipxe = "4d0469505845";
+  const auto boot_file = [](const std::string& classes) {
+    Frame frame = from_hex(golden::kDiscover);
+    const Frame options = from_hex(classes);
+    frame.insert(frame.begin() + 42 + 240, options.begin(), options.end());
+    frame[17] = static_cast<uint8_t>(frame[17] + options.size());
+    frame[39] = static_cast<uint8_t>(frame[39] + options.size());
+    const Frame reply = ask(pxe_config(), frame).frame;
+    return std::string(reinterpret_cast<const char*>(reply.data()) + 42 + 108);
+  };
+  EXPECT_EQ(boot_file(firmware + ipxe), "http://192.0.2.7/boot.ipxe");
+  EXPECT_EQ(boot_file(ipxe + firmware), "ipxe/x86_64/ipxe.new");
 }
 
 TEST(Dhcp4, BootServerOfTheOtherFamilyIsLeftOut) {
