@@ -40,7 +40,8 @@ def new_interface_id(value: bytes) -> None:
 
 
 def text(value: bytes, field: str, *, minimum: int = 1, maximum: int = MAX_ID) -> bytes:
-    """A text of `minimum` to `maximum` bytes. Raises InvalidArgument."""
+    """A text of `minimum` to `maximum` bytes, which ends before a zero byte if there is one. Raises InvalidArgument."""
+    value = value.partition(b"\0")[0]
     if not minimum <= len(value) <= maximum:
         raise invalid(field)
     return value

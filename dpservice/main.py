@@ -186,7 +186,14 @@ async def _serve(engine: _engine.Engine, options: Options) -> int:
 
     if options.served_everywhere and not options.tls_client_ca:
         _log.warning("everybody who reaches this machine controls the engine: see --grpc-listen and --tls-client-ca")
-    server = Server(Api(engine, multipath=options.multipath, drop_rules=not options.reference_firewall_api))
+    server = Server(
+        Api(
+            engine,
+            multipath=options.multipath,
+            drop_rules=not options.reference_firewall_api,
+            ipv6_public=options.ipv6_public,
+        )
+    )
     stop_metrics = None
     try:
         bound = await server.start(options.grpc_addresses(), options.tls())

@@ -88,9 +88,9 @@ def _refuse_drop(api: Api, owner: bytes, name: bytes) -> None:
 def create_firewall_rule(api: Api, request: pb.CreateFirewallRuleRequest) -> pb.CreateFirewallRuleResponse:
     owner, rule = convert.interface_id(request.interface_id), _rule(request.rule)
     if request.rule.action == pb.DROP and not api.drop_rules:
-        _refuse_drop(api, owner, request.rule.id)
+        _refuse_drop(api, owner, rule.id)
     api.engine.create_firewall_rule(owner, rule)
-    return pb.CreateFirewallRuleResponse(status=SUCCESS, rule_id=request.rule.id)
+    return pb.CreateFirewallRuleResponse(status=SUCCESS, rule_id=rule.id)
 
 
 def _filter_message(chosen: _engine.ProtocolFilter) -> pb.ProtocolFilter:

@@ -17,11 +17,9 @@ def create_interface(api: Api, request: pb.CreateInterfaceRequest) -> pb.CreateI
     if wanted.ipv4 == convert.ANY_IPV4 and wanted.ipv6 == convert.ANY_IPV6:
         raise convert.invalid("ipv4_config.primary_address and ipv6_config.primary_address combination")
     wanted.pxe = convert.pxe(request.pxe_config, wanted.ipv4, wanted.ipv6)
-    convert.text(request.device_name.encode(), "device_name")
-    wanted.device_name = request.device_name
+    wanted.device_name = convert.text(request.device_name.encode(), "device_name").decode()
     wanted.id = convert.interface_id(request.interface_id)
-    convert.text(request.hostname.encode(), "hostname", minimum=0)
-    wanted.hostname = request.hostname
+    wanted.hostname = convert.text(request.hostname.encode(), "hostname", minimum=0).decode()
     wanted.preferred_underlay = convert.preferred_underlay(request.preferred_underlay_route, api.engine)
     wanted.vni = request.vni
     wanted.total_meter_rate = request.metering_parameters.total_rate

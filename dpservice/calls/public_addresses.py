@@ -10,10 +10,10 @@ from dpservice.calls.registry import SUCCESS, Api, rpc
 _Range = pb.CreateNatRequest | pb.CreateNeighborNatRequest | pb.DeleteNeighborNatRequest
 
 
-def _own_address(value: pb.IpAddress, field: str) -> bytes:
+def _own_address(api: Api, value: pb.IpAddress, field: str) -> bytes:
     """An address that something can have: the zero address means none, or all of them, everywhere else."""
     packed = convert.address(value, field)
-    if not any(packed):
+    if packed == convert.ANY_IPV4 or (packed == convert.ANY_IPV6 and api.ipv6_public):
         raise convert.invalid(field)
     return packed
 
@@ -29,7 +29,7 @@ def _port_range(request: _Range) -> tuple[int, int]:
 
 @rpc
 def create_vip(api: Api, request: pb.CreateVipRequest) -> pb.CreateVipResponse:
-    owner, vip = convert.interface_id(request.interface_id), _own_address(request.vip_ip, "vip_ip")
+    owner, vip = convert.interface_id(request.interface_id), _own_address(api, request.vip_ip, "vip_ip")
     preferred = convert.preferred_underlay(request.preferred_underlay_route, api.engine)
     underlay = api.engine.create_vip(owner, vip, preferred)
     return pb.CreateVipResponse(status=SUCCESS, underlay_route=convert.address_text(underlay))
@@ -53,7 +53,7 @@ def delete_vip(api: Api, request: pb.DeleteVipRequest) -> pb.DeleteVipResponse:
 
 @rpc
 def create_nat(api: Api, request: pb.CreateNatRequest) -> pb.CreateNatResponse:
-    owner, nat_ip = convert.interface_id(request.interface_id), _own_address(request.nat_ip, "nat_ip")
+    owner, nat_ip = convert.interface_id(request.interface_id), _own_address(api, request.nat_ip, "nat_ip")
     first, end = _port_range(request)
     preferred = convert.preferred_underlay(request.preferred_underlay_route, api.engine)
     underlay = api.engine.create_nat(owner, nat_ip, first, end, preferred)
@@ -107,7 +107,7 @@ def list_local_nats(api: Api, request: pb.ListLocalNatsRequest) -> pb.ListLocalN
 
 @rpc
 def create_neighbor_nat(api: Api, request: pb.CreateNeighborNatRequest) -> pb.CreateNeighborNatResponse:
-    nat_ip = _own_address(request.nat_ip, "nat_ip")
+    nat_ip = _own_address(api, request.nat_ip, "nat_ip")
     first, end = _port_range(request)
     underlay = convert.ipv6(request.underlay_route, "underlay_route")
     api.engine.create_neighbor_nat(_engine.NeighborNat(nat_ip, request.vni, first, end, underlay))

@@ -36,6 +36,8 @@ class Api:
     """DeleteRoute with a next hop removes that one only; else the next hop is ignored."""
     drop_rules: bool = True
     """Firewall rules may drop; else creating one is refused."""
+    ipv6_public: bool = True
+    """VIP and NAT addresses may be IPv6; else the engine refuses all of that family alike."""
 
 
 # Request and response types differ per call; the pairs are checked by the method descriptors when calls are registered.

@@ -268,6 +268,9 @@ def test_vip(vm: Caller) -> None:
     assert vm.code("DeleteVip", interface_id=VM) == 0
     assert (vm.code("GetVip", interface_id=VM), vm.code("DeleteVip", interface_id=VM)) == (341, 341)
     assert vm.code("CreateVip", interface_id=VM, vip_ip=ip("2001:db8::1")) == 204
+    # The zero address of that family is no exception.
+    assert vm.code("CreateVip", interface_id=VM, vip_ip=ip("::")) == 204
+    assert vm.code("CreateVip", interface_id=b"none", vip_ip=ip("::")) == 205
     for method, fields in (("CreateVip", {"vip_ip": ip(VIP)}), ("GetVip", {}), ("DeleteVip", {})):
         assert vm.code(method, interface_id=b"none", **fields) == 205
 
@@ -288,6 +291,7 @@ def test_nat(vm: Caller) -> None:
     assert vm.code("CreateNat", interface_id=VM, **nat(1, 2, "2001:db8::1")) == 204
     for method, fields in (("CreateNat", nat(1, 2)), ("GetNat", {}), ("DeleteNat", {})):
         assert vm.code(method, interface_id=b"none", **fields) == 205
+    assert vm.code("CreateNat", interface_id=VM, **nat(1, 2, "::")) == 204
     assert vm.code("ListLocalNats", nat_ip=ip("::")) == 204
 
 
@@ -327,7 +331,7 @@ def test_neighbour_nats(api: Caller) -> None:
     assert create(100, 200) == 0
     assert [create(100, 200), create(100, 200, OTHER_VNI), create(150, 250)] == [202, 202, 202]
     assert [create(200, 300), create(50, 100)] == [0, 0]
-    assert create(1, 2, VNI, "2001:db8::1") == 204
+    assert [create(1, 2, VNI, "2001:db8::1"), create(1, 2, VNI, "::")] == [204, 204]
     entries = api.call("ListNeighborNats", nat_ip=ip(NAT_IP)).nat_entries
     assert [(one.min_port, one.max_port) for one in entries] == [(100, 200), (200, 300), (50, 100)]
     assert {(one.actual_nat_ip.address, one.vni, one.underlay_route) for one in entries} == {

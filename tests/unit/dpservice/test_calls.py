@@ -113,6 +113,17 @@ def test_create_interface_checks_in_order(first: int) -> None:
     assert refused("CreateInterface", interface(**changes)) == f"Invalid {_FAULTS[first][1]}"
 
 
+def test_a_zero_byte_ends_a_text() -> None:
+    engine = RecordingEngine()
+    created = interface(device_name="net_tap2\0" + "x" * 64, hostname="h\0")
+    assert ask("CreateInterface", created, engine).status.code == 0
+    assert (engine.calls[0][1][0].device_name, engine.calls[0][1][0].hostname) == ("net_tap2", "h")
+    ask("DeleteInterface", pb.DeleteInterfaceRequest(interface_id=b"vm\0x"), engine)
+    assert engine.calls[1] == ("delete_interface", (b"vm",))
+    assert refused("DeleteInterface", pb.DeleteInterfaceRequest(interface_id=b"\0vm")) == "Invalid interface_id"
+    assert refused("CreateInterface", interface(interface_id=b"vm\0")) == "Invalid interface_id"
+
+
 def test_empty_interface_id_is_found_after_the_device() -> None:
     assert refused("CreateInterface", interface(interface_id=b"", device_name="")) == "Invalid device_name"
     assert refused("CreateInterface", interface(interface_id=b"")) == "Invalid interface_id"

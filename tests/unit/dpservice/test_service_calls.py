@@ -185,6 +185,17 @@ def test_nothing_can_have_the_zero_address(method: str, field: str, zero: pb.IpA
     assert refused(method, request(method, **(CHECKS[method][0] | {field: zero}))) == f"Invalid {field}"
 
 
+@pytest.mark.parametrize(
+    ("method", "field"), [("CreateVip", "vip_ip"), ("CreateNat", "nat_ip"), ("CreateNeighborNat", "nat_ip")]
+)
+def test_where_public_addresses_are_ipv4_only_the_engine_judges_all_others(method: str, field: str) -> None:
+    engine = RecordingEngine()
+    engine.refusal = status_error(204, "BAD_IPVER")
+    fields = CHECKS[method][0] | {field: v6("::")}
+    assert ask(method, request(method, **fields), engine, ipv6_public=False).status.code == 204
+    assert refused(method, request(method, **fields)) == f"Invalid {field}"
+
+
 # Faults of a rule, each with those behind it: the fields of a message cannot be merged like arguments.
 @pytest.mark.parametrize(
     ("fields", "text"),
