@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,9 @@ def read_objects(path: Path) -> list[Object]:
         suffixes = {".json", ".yaml", ".yml"}
         return [item for one in sorted(path.iterdir()) if one.suffix in suffixes for item in read_objects(one)]
     try:
-        documents = list(yaml.safe_load_all(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text()
+        documents = _json_documents(text) if path.suffix == ".json" else list(yaml.safe_load_all(text))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise client_error(f"{path}: {error}") from None
     found = []
     for document in documents:
@@ -137,6 +139,16 @@ def read_objects(path: Path) -> list[Object]:
                 raise client_error(f"{path}: not an object with kind, metadata and spec")
             found.append(item)
     return found
+
+
+def _json_documents(text: str) -> list[Any]:
+    """JSON values one after the other. Raises ValueError."""
+    decoder, documents, rest = json.JSONDecoder(), [], text.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        documents.append(document)
+        rest = rest[end:].lstrip()
+    return documents
 
 
 def _pair(
@@ -252,12 +264,12 @@ class Word(click.ParamType[str]):
 
     name = "word"
 
-    def __init__(self, **words: str) -> None:
+    def __init__(self, **words: tuple[str, ...]) -> None:
         self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The object's word."""
-        found = [word for word, spellings in self._words.items() if str(value).lower() in spellings.split()]
+        found = [word for word, spellings in self._words.items() if str(value).lower() in spellings]
         if not found:
             self.fail(f"'{value}' is not one of {', '.join(self._words)}", param, ctx)
         return found[0]
@@ -336,8 +348,8 @@ _pair(
     [
         _OWNER,
         _required("--rule-id"),
-        _required("--direction", Word(Ingress="ingress 0", Egress="egress 1")),
-        _required("--action", Word(Accept="accept allow 1", Drop="drop deny 0")),
+        _required("--direction", Word(Ingress=("ingress", "0"), Egress=("egress", "1"))),
+        _required("--action", Word(Accept=("accept", "allow", "1"), Drop=("drop", "deny", "0"))),
         _required("--src", PREFIX),
         _required("--dst", PREFIX),
         _optional("--priority", click.IntRange(0, 65536), 1000),

@@ -46,6 +46,17 @@ def _nat_type(item: Object) -> str:
     return "Neighbor" if item["spec"].get("underlay_route") else "Local"
 
 
+def _capture_columns(place: str) -> list[Column]:
+    """Columns of a capture whose configuration is in the metadata or the spec."""
+    return [
+        ("SinkNodeIP", _at(place, "capture_config", "sink_node_ip")),
+        ("UdpSrcPort", _at(place, "capture_config", "udp_src_port")),
+        ("UdpDstPort", _at(place, "capture_config", "udp_dst_port")),
+        ("PF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("pf", []))),
+        ("VF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("vf", []))),
+    ]
+
+
 _PREFIX_COLUMNS: list[Column] = [
     ("VNI", _meta("vni")),
     ("Prefix", _spec("prefix")),
@@ -138,13 +149,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("ClientProto", _meta("client_protocol")),
         ("ClientVersion", _meta("client_version")),
     ],
-    "CaptureStart": [
-        ("SinkNodeIP", _meta("capture_config", "sink_node_ip")),
-        ("UdpSrcPort", _meta("capture_config", "udp_src_port")),
-        ("UdpDstPort", _meta("capture_config", "udp_dst_port")),
-        ("PF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("pf", []))),
-        ("VF Interfaces", lambda item: ",".join(item["spec"].get("interfaces", {}).get("vf", []))),
-    ],
+    "CaptureStart": _capture_columns("metadata"),
     "ExplainedStep": [
         ("Part", _meta("part")),
         ("Stage", _spec("stage")),
@@ -202,8 +207,8 @@ COLUMNS: dict[str, list[Column]] = {
         ("Other", _spec("other")),
     ],
     "CaptureStop": [("Stopped Interface", _spec("iface_cnt"))],
+    "CaptureStatus": [("Operation Status", _spec("operation_status")), *_capture_columns("spec")],
 }
-COLUMNS["CaptureStatus"] = [("Operation Status", _spec("operation_status")), *COLUMNS["CaptureStart"]]
 WIDE_COLUMNS: dict[str, list[Column]] = {"Interface": [("Nat", _spec("nat")), ("VirtualIP", _spec("vip"))]}
 
 _NAMES: dict[str, Callable[[Object], Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 import click
 from click.shell_completion import add_completion_class, get_completion_class
@@ -122,22 +121,26 @@ def capture_start(
     )
     with session.connect() as client:
         client.call("CaptureStart", pb.CaptureStartRequest(capture_config=config))
-    session.show(_capture("CaptureStart", config, {}), "table")
+    metadata = {"capture_config": _capture_config(config)}
+    session.show(objects.make("CaptureStart", metadata, {"interfaces": _captured(config)}), "table")
 
 
-def _capture(kind: str, config: pb.CaptureConfig, spec: dict[str, Any]) -> Object:
-    shown = {
+def _capture_config(config: pb.CaptureConfig) -> Object:
+    return {
         "sink_node_ip": config.sink_node_ip.address.decode(),
         "udp_src_port": config.udp_src_port,
         "udp_dst_port": config.udp_dst_port,
     }
+
+
+def _captured(config: pb.CaptureConfig) -> dict[str, list[str]]:
     captured: dict[str, list[str]] = {"pf": [], "vf": []}
     for one in config.interfaces:
         if one.interface_type == pb.SINGLE_PF:
             captured["pf"].append(str(one.pf_index))
         else:
             captured["vf"].append(one.vf_name.decode())
-    return objects.make(kind, {"capture_config": shown}, spec | {"interfaces": captured})
+    return captured
 
 
 @capture.command("stop")
@@ -155,8 +158,11 @@ def capture_status(session: Session) -> None:
     """Tell what is captured."""
     with session.connect() as client:
         reply = client.call("CaptureStatus", pb.CaptureStatusRequest())
-    status = {"operation_status": "ACTIVE" if reply.is_active else "NOT_ACTIVE"}
-    session.show(_capture("CaptureStatus", reply.capture_config, status), "table")
+    spec: Object = {"operation_status": "ACTIVE" if reply.is_active else "NOT_ACTIVE"}
+    if reply.is_active:
+        config = reply.capture_config
+        spec |= {"capture_config": _capture_config(config), "interfaces": _captured(config)}
+    session.show(objects.make("CaptureStatus", {}, spec), "table")
 
 
 @click.command("completion", cls=Command)

@@ -56,8 +56,10 @@ def _optional_call(client: Client, method: str, request: Any) -> Any:
     return reply if reply.status.code == 0 else None
 
 
-def _sort(items: Iterable[Object], order: Callable[[Object], Any]) -> list[Object]:
-    return sorted(items, key=order)
+def _sort(kind: str, items: Iterable[Object], column: str) -> list[Object]:
+    """In the order of a column; in that of the kind for "" and words that name no column, as clients expect."""
+    orders = _SORTS[kind]
+    return sorted(items, key=orders.get(column.lower(), orders[""]))
 
 
 def _field(*path: str) -> Callable[[Object], Any]:
@@ -118,8 +120,9 @@ _SORTS: dict[str, dict[str, Callable[[Object], Any]]] = {
 
 
 def _sort_option(kind: str) -> Callable[[Body], Body]:
-    choices = click.Choice(sorted(_SORTS[kind]), case_sensitive=False)
-    return click.option("--sort-by", type=choices, default="", show_default=False, help="Column to sort by.")
+    columns = ", ".join(column for column in _SORTS[kind] if column)
+    text = f"Column to sort by: {columns}." if columns else "Has no effect."
+    return click.option("--sort-by", default="", help=text)
 
 
 @get.command("interface")
@@ -145,7 +148,7 @@ def list_interfaces(session: Session, sort_by: str) -> None:
 
 
 def _show_interfaces(session: Session, client: Client, sort_by: str) -> None:
-    items = _sort(interfaces(client, wide=session.wide), _SORTS["interface"][sort_by])
+    items = _sort("interface", interfaces(client, wide=session.wide), sort_by)
     session.show(objects.make_list("Interface", items), "table")
 
 
@@ -167,7 +170,7 @@ def _prefixes(client: Client, method: str, kind: str, interface_id: str) -> list
 def _register_prefixes(noun: str, method: str, kind: str) -> None:
     def body(session: Session, interface_id: str, sort_by: str = "") -> None:
         with session.connect() as client:
-            items = _sort(_prefixes(client, method, kind, interface_id), _SORTS["prefix"][sort_by])
+            items = _sort("prefix", _prefixes(client, method, kind, interface_id), sort_by)
             session.show(objects.make_list(kind, items), "table")
 
     for group in (get, list_):
@@ -198,7 +201,7 @@ def routes(session: Session, vni: int, sort_by: str) -> None:
     """Show routes to other hosts."""
     with session.connect() as client:
         reply = client.call("ListRoutes", pb.ListRoutesRequest(vni=vni))
-    items = _sort((objects.route(vni, one) for one in reply.routes), _SORTS["route"][sort_by])
+    items = _sort("route", (objects.route(vni, one) for one in reply.routes), sort_by)
     session.show(objects.make_list("Route", items), "table")
 
 
@@ -229,7 +232,7 @@ def load_balancers(session: Session, name: str, sort_by: str) -> None:
             return
         reply = client.call("ListLoadBalancers", pb.ListLoadBalancersRequest())
     found = (objects.load_balancer(one, "") for one in reply.loadbalancers)
-    session.show(objects.make_list("LoadBalancer", _sort(found, _SORTS["loadbalancer"][sort_by])), "table")
+    session.show(objects.make_list("LoadBalancer", _sort("loadbalancer", found, sort_by)), "table")
 
 
 @_both("lbtarget", click.option("--lb-id", default="", help="Empty: all."), _sort_option("lbtarget"))
@@ -243,7 +246,7 @@ def lb_targets(session: Session, lb_id: str, sort_by: str) -> None:
         objects.make("LoadBalancerTarget", {"loadbalancer_id": lb_id}, {"target_ip": one.address.decode()})
         for one in reply.target_ips
     )
-    session.show(objects.make_list("LoadBalancerTarget", _sort(found, _SORTS["lbtarget"][sort_by])), "table")
+    session.show(objects.make_list("LoadBalancerTarget", _sort("lbtarget", found, sort_by)), "table")
 
 
 @get.command("nat")
@@ -267,7 +270,10 @@ def get_nat(session: Session, interface_id: str) -> None:
 @list_.command("nat")
 @click.option("--nat-ip", type=IP, default="0.0.0.0", show_default=True, help="0.0.0.0: all.")
 @click.option(
-    "--nat-type", type=Word(any="any 0", local="local 1", neighbor="neigh neighbor 2"), default="any", show_default=True
+    "--nat-type",
+    type=Word(any=("any", "0", ""), local=("local", "1"), neighbor=("neigh", "neighbor", "2")),
+    default="any",
+    show_default=True,
 )
 @_sort_option("nat")
 @with_session
@@ -281,7 +287,7 @@ def list_nats(session: Session, nat_ip: str, nat_type: str, sort_by: str) -> Non
             entries += client.call(
                 "ListNeighborNats", pb.ListNeighborNatsRequest(nat_ip=ip_message(nat_ip))
             ).nat_entries
-    session.show(objects.make_list("Nat", _sort(map(objects.nat_entry, entries), _SORTS["nat"][sort_by])), "table")
+    session.show(objects.make_list("Nat", _sort("nat", map(objects.nat_entry, entries), sort_by)), "table")
 
 
 @_both(
@@ -305,4 +311,4 @@ def firewall_rules(session: Session, interface_id: str, rule_id: str, sort_by: s
             for owner in owners
             for rule in client.call("ListFirewallRules", pb.ListFirewallRulesRequest(interface_id=owner.encode())).rules
         ]
-    session.show(objects.make_list("FirewallRule", _sort(found, _SORTS["firewallrule"][sort_by])), "table")
+    session.show(objects.make_list("FirewallRule", _sort("firewallrule", found, sort_by)), "table")

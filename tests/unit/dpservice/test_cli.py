@@ -174,6 +174,15 @@ def test_sorting_is_by_value(service: CannedService, cli: Run) -> None:
     assert ids("--sort-by", "ipv4") == ["b", "a"]
     assert ids("--sort-by", "VNI") == ["b", "a"]
     assert ids("--sort-by", "device") == ["a", "b"]
+    # Any other word: the default.
+    assert ids("--sort-by", "id") == ["a", "b"]
+    targets = [pb.IpAddress(ipver=pb.IPV6, address=text) for text in (b"fc00::10", b"fc00::9")]
+    service.answers["ListLoadBalancerTargets"] = pb.ListLoadBalancerTargetsResponse(status=OK, target_ips=targets)
+    for words in ([], ["--sort-by=ip"]):
+        assert cli("list", "lbtargets", "-o", "name", *words)[1].split() == [
+            "loadbalancertarget/fc00::9",
+            "loadbalancertarget/fc00::10",
+        ]
 
 
 def test_names_are_found_in_any_case_and_flags_anywhere(service: CannedService, cli: Run) -> None:
@@ -295,6 +304,13 @@ def test_nat_tables(service: CannedService, cli: Run) -> None:
         "7              9        20       fc00:2::1      192.0.2.1  Neighbor",
     ]
 
+    def types(word: str) -> list[str]:
+        return [line.split()[-1] for line in cli("list", "nats", "--nat-type", word)[1].splitlines()[1:]]
+
+    assert types("") == types("0") == types("ANY") == ["Local", "Neighbor"]
+    assert types("1") == types("local") == ["Local"]
+    assert types("2") == types("neigh") == types("Neighbor") == ["Neighbor"]
+
 
 def test_interface_table_has_its_columns_even_if_empty(service: CannedService, cli: Run) -> None:
     service.answers["ListInterfaces"] = INTERFACES
@@ -311,7 +327,20 @@ def test_capture(service: CannedService, cli: Run) -> None:
     config = service.requests[0][1].capture_config
     assert [one.vf_name or one.pf_index for one in config.interfaces] == [0, 1, b"a", b"b", b"c"]
     assert cli("capture", "stop") == (0, "Stopped Interface\n3\n")
-    assert cli("capture", "status")[1].splitlines()[1].split()[0] == "NOT_ACTIVE"
+    assert cli("capture", "status")[1].splitlines()[1].split() == ["NOT_ACTIVE"]
+
+    def shown(*words: str) -> tuple[Any, Any]:
+        item = json.loads(cli("capture", *words, "-o", "json")[1])
+        return item["metadata"], item["spec"]
+
+    assert shown("status") == ({}, {"operation_status": "NOT_ACTIVE"})
+    service.answers["CaptureStatus"] = pb.CaptureStatusResponse(status=OK, is_active=True, capture_config=config)
+    assert cli("capture", "status")[1].splitlines()[1].split() == ["ACTIVE", "fc00::9", "1", "2", "0,1", "a,b,c"]
+    configured = {"sink_node_ip": "fc00::9", "udp_src_port": 1, "udp_dst_port": 2}
+    captured = {"pf": ["0", "1"], "vf": ["a", "b", "c"]}
+    assert shown("start", *words) == ({"capture_config": configured}, {"interfaces": captured})
+    status = {"operation_status": "ACTIVE", "capture_config": configured, "interfaces": captured}
+    assert shown("status") == ({}, status)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
@@ -352,6 +381,11 @@ def test_files(service: CannedService, cli: Run, tmp_path: Path) -> None:
     (folder / "c.yml").write_text("kind: Prefix\nspec: {}\nmetadata: {interface_id: a}\n")
     status, text = cli("create", "-f", str(folder / "c.yml"))
     assert (status, text) == (1, "client error: Prefix: field 'prefix' is missing\n")
+    # JSON values may follow each other.
+    (folder / "a.json").write_text(json.dumps(item, indent=2) + "\n" + json.dumps(item) + json.dumps({"items": [item]}))
+    assert cli("delete", "-f", str(folder / "a.json")) == (0, f"{line} deleted\n" * 3)
+    (folder / "a.json").write_text(json.dumps(item) + "{")
+    assert cli("delete", "-f", str(folder / "a.json"))[0] == 1
     (folder / "d.yml").write_text("[1]")
     assert cli("create", "-f", str(folder / "d.yml"))[0] == 1
 
