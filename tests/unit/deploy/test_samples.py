@@ -116,6 +116,7 @@ def test_sample_of_the_engine(installed: Path) -> None:
     command = dpservice_options.parse([*words, "--"], {"DP_CONF": str(installed / "dpservice.conf")})
     engine = command.options
     assert engine.eal_args == tuple(words)
+    assert engine.telemetry
     devices = [
         dict(part.partition("=")[::2] for part in f"name={word[7:]}".split(",")) for word in words if "--vdev=" in word
     ]
