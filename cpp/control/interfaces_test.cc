@@ -104,22 +104,6 @@ TEST_F(Interfaces, MalformedRequestsAreRefusedEvenIfTheCallerForgot) {
   EXPECT_TRUE(net.engine().create_interface(valid).ok());
 }
 
-TEST(InterfacesLimits, FullTablesRefuseWithoutATrace) {
-  EngineOptions options = default_options();
-  options.max_vnis = 1;
-  options.max_underlay_addresses = 2;
-  options.max_routes_per_vni = 2;
-  Harness net(options);
-  net.add_interface(kVf0, 100, "10.0.0.1");
-  EXPECT_EQ(net.engine().create_interface(net.interface_request(kVf1, 200, "10.0.0.2")).status, Status::VNI_INIT4);
-  EXPECT_EQ(net.engine().create_route(100, prefix("10.1.0.0/16"), 0, ip(kRemote)), Status::OK);
-  EXPECT_EQ(net.engine().create_route(100, prefix("10.2.0.0/16"), 0, ip(kRemote)), Status::ROUTE_INSERT);
-  EXPECT_EQ(net.engine().create_interface(net.interface_request(kVf1, 100, "10.0.0.2")).status, Status::ROUTE_INSERT);
-  EXPECT_EQ(net.engine().delete_route(100, prefix("10.1.0.0/16")), Status::OK);
-  net.add_interface(kVf1, 100, "10.0.0.2");
-  EXPECT_EQ(net.engine().create_lb_prefix("vm0", prefix("10.9.0.0/16"), std::nullopt).status, Status::VNF_INSERT);
-}
-
 TEST(InterfacesMeter, RatesNeedADeviceThatHasThem) {
   EngineOptions options = default_options();
   options.nic_type = NicType::kMellanox;
