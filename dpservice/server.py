@@ -39,6 +39,8 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 _STOP_GRACE_SECONDS = 2.0
+FULL_TABLE = "full-table"
+"""Trailer of a response: name of the table that had no room, which the status alone does not always tell."""
 _Context = grpc.aio.ServicerContext[Message, Message]
 
 
@@ -101,7 +103,10 @@ class Server:
         async def handle(request: Message, context: _Context) -> Message:
             loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(self._executor, answer, self._api, method, request)
+                answered = await loop.run_in_executor(self._executor, answer, self._api, method, request)
+                if answered.full_table:
+                    context.set_trailing_metadata(((FULL_TABLE, answered.full_table),))
+                return answered.response
             except RpcError as error:
                 await context.abort(error.code, error.text)
             except Exception:

@@ -18,6 +18,7 @@ from google.protobuf.text_format import MessageToString
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
 from dpservice import _engine, convert
+from dpservice.calls.full import full_table
 
 _LOGGER = "grpc"
 _READING = ("Get", "List", "Check")
@@ -73,8 +74,16 @@ def rpc(call: Call) -> Call:
     return call
 
 
-def answer(api: Api, method: str, request: Message) -> Message:
-    """Response to one request. Raises RpcError."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, and the table that had no room for the request, if that is why it was refused."""
+
+    response: Message
+    full_table: str = ""
+
+
+def answer(api: Api, method: str, request: Message) -> Answer:
+    """What to answer to one request. Raises RpcError."""
     if method != "Initialize" and api.engine.check_initialized() is None:
         raise RpcError(grpc.StatusCode.ABORTED, "not initialized")
     # Orchestrators read back all the time; what changes something is worth a line.
@@ -82,12 +91,14 @@ def answer(api: Api, method: str, request: Message) -> Message:
     if logging.getLogger(_LOGGER).isEnabledFor(level):
         _log.log(level, "request", method=method, arguments=MessageToString(request, as_one_line=True))
     try:
-        return CALLS[method](api, request)
+        return Answer(CALLS[method](api, request))
     except convert.InvalidArgument as error:
         _log.warning("request refused", method=method, error=str(error))
         raise RpcError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
     except (_engine.StatusError, Refusal) as error:
-        _log.warning("request failed", method=method, grpc_error=error.code, grpc_message=error.name)
+        full = full_table(api.engine, method, request, error.name)
+        named = {"full_table": full} if full else {}
+        _log.warning("request failed", method=method, grpc_error=error.code, grpc_message=error.name, **named)
         response_class = getattr(pb, SERVICE.methods_by_name[method].output_type.name)
         response: Message = response_class(status=pb.Status(code=error.code, message=error.name))
-        return response
+        return Answer(response, full)

@@ -83,7 +83,7 @@ class RecordingEngine:
 
 def ask(method: str, request: Message, engine: RecordingEngine | None = None, **options: bool) -> Any:
     """The response; `options` are those of Api."""
-    return answer(Api(engine or RecordingEngine(), **options), method, request)  # type: ignore[arg-type]
+    return answer(Api(engine or RecordingEngine(), **options), method, request).response  # type: ignore[arg-type]
 
 
 def refused(method: str, request: Message) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
 
 from dpservice import _engine
-from dpservice.calls import SERVICE
+from dpservice.calls import SERVICE, Api, answer
 from tests.support.recording_engine import ALLOWED, V4, V6, RecordingEngine, ask, refused, status_error
 
 UNDERLAY_TEXT = b"fc00:1::d000:0:1"
@@ -279,6 +279,14 @@ def test_where_rules_only_accept_dropping_is_refused_last(
     assert [name for name, _ in engine.calls] == ["get_firewall_rule"]
     accepted = request("CreateFirewallRule", interface_id=b"vm", **rule())
     assert ask("CreateFirewallRule", accepted, drop_rules=False).status.code == 0
+
+
+def test_full_rule_set_is_named() -> None:
+    engine = RecordingEngine()
+    engine.refusal = status_error(208, "OUT_OF_MEMORY")
+    wanted = request("CreateFirewallRule", interface_id=b"vm", **rule())
+    answered = answer(Api(engine), "CreateFirewallRule", wanted)  # type: ignore[arg-type]
+    assert (answered.response.status.code, answered.full_table) == (208, "firewall_rules")
 
 
 def test_vip_and_nat() -> None:
