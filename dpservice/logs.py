@@ -1,4 +1,5 @@
-"""Log lines on standard output: text for people, or one JSON object per line with `ts`, `level`, `logger` and `msg`."""
+"""Log lines on standard output: text for people, or one JSON object per line with the keys of the reference: `ts`,
+`thread_id`, `thread_name`, `level`, `logger`, `msg`, what the event tells, `caller`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.processors import CallsiteParameter, CallsiteParameterAdder
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_PLACE = (CallsiteParameter.FILENAME, CallsiteParameter.LINENO, CallsiteParameter.FUNC_NAME)
 
 
 def configure(level: str, log_format: str, color: str, stream: TextIO | None = None) -> None:
@@ -18,9 +22,10 @@ def configure(level: str, log_format: str, color: str, stream: TextIO | None = N
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts" if log_format == "json" else "timestamp"),
-        structlog.processors.CallsiteParameterAdder({structlog.processors.CallsiteParameter.THREAD_NAME}),
+        CallsiteParameterAdder({CallsiteParameter.THREAD_NAME}),
     ]
     if log_format == "json":
+        shared += [CallsiteParameterAdder({CallsiteParameter.THREAD, *_PLACE}), _with_reference_keys]
         rendered: list[Processor] = [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("msg"),
@@ -51,3 +56,10 @@ def configure(level: str, log_format: str, color: str, stream: TextIO | None = N
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _with_reference_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["thread_id"] = event.pop(CallsiteParameter.THREAD.value)
+    file, line, function = (event.pop(parameter.value) for parameter in _PLACE)
+    event["caller"] = f"{file}:{line}:{function}()"
+    return event

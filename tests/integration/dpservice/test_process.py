@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -93,7 +94,10 @@ def test_an_engine_that_cannot_start_says_why(devices: tuple[str, ...], options:
     done = run(*eal_arguments(), *devices, "--", *options, "--log-format=json")
     assert done.returncode == 1
     error = json.loads(done.stdout.splitlines()[-1])
-    assert (error["msg"], error["level"]) == ("engine cannot start", "error")
+    assert (error["msg"], error["level"], error["logger"]) == ("engine cannot start", "error", "service")
+    assert (error["thread_name"], type(error["thread_id"])) == ("MainThread", int)
+    assert re.fullmatch(r"main\.py:\d+:run\(\)", error["caller"])
+    assert error.keys() == {"ts", "thread_id", "thread_name", "level", "logger", "msg", "error", "caller"}
     assert text in error["error"]
 
 
