@@ -371,6 +371,14 @@ def test_capture_checks(fields: Fields, text: str) -> None:
     assert refused("CaptureStart", request("CaptureStart", **fields)) == text
 
 
+def test_as_many_as_a_request_may_have() -> None:
+    assert ask("CaptureStart", request("CaptureStart", **capture(interfaces=[VF] * 16))).status.code == 0
+    balancer = CHECKS["CreateLoadBalancer"][0]
+    ports = [pb.LbPort(port=number, protocol=pb.TCP) for number in range(15)]
+    made = request("CreateLoadBalancer", **(balancer | {"loadbalanced_ports": ports}))
+    assert ask("CreateLoadBalancer", made).status.code == 0
+
+
 def test_capture() -> None:
     engine = RecordingEngine()
     # The family that the sink names does not matter.
