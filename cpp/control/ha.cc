@@ -12,9 +12,9 @@ constexpr unsigned kDiscardBurst = 32, kDiscardRounds = 256;
 
 void Engine::Impl::make_pair() {
   if (options_.active_lockfile.empty() && options_.sync_tap.empty()) return;
-  pair_ =
-      std::make_unique<ha::Pair>(ha::PairParts{options_, shared_.tables, ports_, flows_, flow_limits_, nat_ports_, rcu_,
-                                               worker_count_ + 1, clock_, owns_eal_, [this] { take_over(); }});
+  pair_ = std::make_unique<ha::Pair>(ha::PairParts{options_, shared_.tables, ports_, flows_, flow_limits_, nat_ports_,
+                                                   virtual_services_.get(), rcu_, worker_count_ + 1, clock_, owns_eal_,
+                                                   [this] { take_over(); }});
   shared_.observer = pair_->observer();
 }
 

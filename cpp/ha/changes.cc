@@ -4,11 +4,16 @@
 #include <rte_ring_elem.h>
 
 #include "flow/connections.h"
+#include "ha/service_slots.h"
 
 namespace ironcore::ha {
 namespace {
 
+using virtsvc::ServiceSlots;
+
 constexpr uint64_t kBucketsOfPart = 64;
+constexpr uint16_t kSlotsOfPart = 256, kPartsOfService = ServiceSlots::kCount / kSlotsOfPart;
+static_assert(ServiceSlots::kCount % kSlotsOfPart == 0);
 
 rte_ring* create_ring(unsigned element) {
   static std::atomic<unsigned> serial{0};
@@ -45,8 +50,11 @@ struct Changes::Event {
   ServiceSlot slot{};
 };
 
-std::optional<Identity> identity_of(const FlowKey& original, const FlowOwner& owner) {
+std::optional<Identity> identity_of(const FlowKey& original, const FlowContent& content) {
+  const FlowOwner& owner = content.owner;
   if (original.fragment || owner.timeout == TimeoutClass::kFragment) return std::nullopt;
+  // Its slot is all that has to be known.
+  if (content.program.action == Action::kVirtualService) return std::nullopt;
   Identity id;
   id.key = original;
   if (id.from_vm()) {
@@ -63,8 +71,8 @@ std::optional<NatBinding> nat_of(const FlowKey& original, const FlowContent& con
   return NatBinding{mapping.nat_address, mapping.nat_port};
 }
 
-Changes::Changes(const FlowTable& flows, const Ports& ports)
-    : flows_(flows), ports_(ports), ring_(create_ring(sizeof(Event))) {
+Changes::Changes(const FlowTable& flows, const Ports& ports, const virtsvc::Registry* services)
+    : flows_(flows), ports_(ports), services_(services), ring_(create_ring(sizeof(Event))) {
   static_assert(sizeof(Event) % 4 == 0 && std::is_trivially_copyable_v<Event>);
 }
 
@@ -76,7 +84,7 @@ void Changes::put(const Event& event) {
 }
 
 void Changes::connection(ConnectionChange change, const FlowKey& original, const FlowContent& content) {
-  const auto id = identity_of(original, content.owner);
+  const auto id = identity_of(original, content);
   if (!id) return;
   Event event{.kind = Event::Kind::kConnection, .change = change, .id = *id};
   if (const auto nat = nat_of(original, content)) {
@@ -90,7 +98,9 @@ void Changes::vm_mac_learned(uint16_t port, const MacAddress& mac) {
   put({.kind = Event::Kind::kMac, .mac = {port, mac}});
 }
 
-void Changes::service_slot_taken(const ServiceSlot& slot) { put({.kind = Event::Kind::kSlot, .slot = slot}); }
+void Changes::service_slot_taken(const virtsvc::Service& service, uint16_t slot, const virtsvc::Client& client) {
+  put({.kind = Event::Kind::kSlot, .slot = told(service, slot, client)});
+}
 
 const FlowEntry* Changes::find(const Identity& id) const {
   FlowKey key = id.key;
@@ -133,20 +143,37 @@ bool Changes::take(Record& change) {
   return true;
 }
 
+// The flow table by its buckets, then ports, then services by parts of their slots.
 bool Changes::dump(uint64_t& cursor, std::vector<Record>& part) {
   const uint64_t buckets = flows_.bucket_count();
+  if (cursor >= buckets) {
+    dump_slots(cursor - buckets, part);
+    return ++cursor < buckets + service_count() * kPartsOfService;
+  }
   const uint64_t end = std::min(cursor + kBucketsOfPart, buckets);
   for (; cursor < end; ++cursor)
     flows_.visit_bucket(cursor, [&](const FlowEntry& entry) {
       if (entry.is_reply.load(std::memory_order_relaxed)) return;
-      if (const auto id = identity_of(entry.key, entry.owner)) part.emplace_back(Put{{*id, state_of(entry)}});
+      if (const auto id = identity_of(entry.key, content_of(entry))) part.emplace_back(Put{{*id, state_of(entry)}});
     });
   if (cursor < buckets) return true;
+  dump_ports(part);
+  return service_count() > 0;
+}
+
+void Changes::dump_ports(std::vector<Record>& part) const {
   for (const Port* port : ports_.vm_ports())
     if (const uint64_t mac = port->peer.load(); mac & AtomicMac::kKnown)
       part.emplace_back(PortMac{port->id, AtomicMac::unpack(mac)});
-  if (slots_) slots_->for_each([&](const ServiceSlot& slot) { part.emplace_back(slot); });
-  return false;
+}
+
+void Changes::dump_slots(uint64_t at, std::vector<Record>& part) const {
+  const virtsvc::Service& service = *services_->services()[at / kPartsOfService];
+  if (service.slots.used() == 0) return;
+  const auto first = static_cast<uint16_t>(at % kPartsOfService * kSlotsOfPart);
+  service.slots.for_each(
+      first, static_cast<uint16_t>(first + kSlotsOfPart),
+      [&](uint16_t slot, const virtsvc::Client& client) { part.emplace_back(told(service, slot, client)); });
 }
 
 }  // namespace ironcore::ha

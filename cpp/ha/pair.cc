@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "ha/restore.h"
+#include "ha/service_slots.h"
 
 namespace ironcore::ha {
 namespace {
@@ -40,7 +41,9 @@ class Reading {
 
 Pair::Pair(PairParts parts)
     : parts_(std::move(parts)),
-      changes_(parts_.options.sync_tap.empty() ? nullptr : std::make_unique<Changes>(parts_.flows, parts_.ports)),
+      changes_(parts_.options.sync_tap.empty()
+                   ? nullptr
+                   : std::make_unique<Changes>(parts_.flows, parts_.ports, parts_.virtual_services)),
       replica_(parts_.nat_ports, parts_.options.flow_table_size / 2,
                [this](const FlowKey& key) { return parts_.flows.hash(key); }),
       connections_(parts_.flows, parts_.nat_ports, parts_.limits, expired_, evicted_, changes_.get()) {
@@ -51,11 +54,6 @@ Pair::Pair(PairParts parts)
     session_ = std::make_unique<Session>(random_session(), locked ? Role::kStandby : Role::kActive, *changes_,
                                          static_cast<Sink&>(*this));
   }
-}
-
-void Pair::set_slots(SlotStore* slots) {
-  slots_ = slots;
-  if (changes_) changes_->set_slots(slots);
 }
 
 void Pair::start() {
@@ -126,7 +124,8 @@ void Pair::apply(const Record& record) {
     Port* port = parts_.ports.by_id(mac->port);
     if (port && !port->is_uplink) port->peer.store(AtomicMac::pack(mac->mac) | AtomicMac::kKnown);
   } else if (const auto* slot = std::get_if<ServiceSlot>(&record)) {
-    if (slots_) slots_->take(*slot);
+    if (parts_.virtual_services)
+      take(*parts_.virtual_services, parts_.ports, *slot, parts_.clock.tick_of(parts_.clock.now()));
   } else if (std::holds_alternative<DumpBegin>(record)) {
     replica_.begin_dump();
   } else {

@@ -25,6 +25,7 @@ struct PairParts {
   FlowTable& flows;
   FlowLimits& limits;
   NatPorts& nat_ports;
+  virtsvc::Registry* virtual_services;  // null: none are configured
   Rcu& rcu;
   unsigned rcu_reader;  // this one's number
   const Clock& clock;
@@ -39,8 +40,6 @@ class Pair final : private Sink {
   ~Pair() { stop(); }
 
   FlowObserver* observer() { return changes_.get(); }  // null without sync port
-  void set_slots(SlotStore* slots);                    // before start()
-  Changes* changes() { return changes_.get(); }        // null without sync port; for worker-side reports
 
   void start();  // the thread
   void stop();   // and lets go of the lock; idempotent
@@ -67,7 +66,6 @@ class Pair final : private Sink {
   std::unique_ptr<LockFile> lock_;
   std::unique_ptr<Changes> changes_;
   std::unique_ptr<SyncPort> port_;
-  SlotStore* slots_ = nullptr;
   Replica replica_;
   std::unique_ptr<Session> session_;
 

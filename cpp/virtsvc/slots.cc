@@ -113,7 +113,23 @@ void ServiceSlots::unlink(uint16_t index) {
   full_ = false;
 }
 
-std::optional<uint16_t> ServiceSlots::assign(const Client& client, uint32_t now) {
+std::optional<uint16_t> ServiceSlots::first_free(uint32_t now, uint32_t& soonest) const {
+  soonest = UINT32_MAX;
+  for (uint32_t step = 1; step <= kCount; ++step) {
+    const auto index = static_cast<uint16_t>((last_ + step) % kCount);
+    const auto left = remaining(slots_[index], now);
+    if (!left) return index;
+    soonest = std::min(soonest, *left);
+  }
+  return std::nullopt;
+}
+
+bool ServiceSlots::known_to_be_full(uint32_t now) const {
+  return full_ && closed_.load(std::memory_order_acquire) == full_at_closed_ &&
+         static_cast<int32_t>(now - full_until_) <= 0;
+}
+
+std::optional<ServiceSlots::Assigned> ServiceSlots::assign(const Client& client, uint32_t now) {
   if (!has_address(client)) return std::nullopt;
   const uint64_t packed = pack(client);
   Lock lock(lock_);
@@ -121,29 +137,32 @@ std::optional<uint16_t> ServiceSlots::assign(const Client& client, uint32_t now)
     Slot& slot = slots_[*known];
     if (!remaining(slot, now)) {  // another connection
       slot.established.store(false, std::memory_order_relaxed);
-      slot.handshake.store(kNothing, std::memory_order_relaxed);
+      if (slot.handshake.load(std::memory_order_relaxed) != kTaken)
+        slot.handshake.store(kNothing, std::memory_order_relaxed);
     }
     slot.last_used.store(now, std::memory_order_relaxed);
-    return known;
+    return Assigned{*known, false};
   }
+  if (known_to_be_full(now)) return std::nullopt;
   const uint32_t closed = closed_.load(std::memory_order_acquire);
-  if (full_ && closed == full_at_closed_ && static_cast<int32_t>(now - full_until_) <= 0) return std::nullopt;
-  uint32_t soonest = UINT32_MAX;
-  for (uint32_t step = 1; step <= kCount; ++step) {
-    const auto index = static_cast<uint16_t>((last_ + step) % kCount);
-    Slot& slot = slots_[index];
-    if (const auto left = remaining(slot, now)) {
-      soonest = std::min(soonest, *left);
-      continue;
-    }
-    if (slot.client.load(std::memory_order_relaxed)) unlink(index);
-    link(index, packed, now);
-    return index;
+  uint32_t soonest = 0;
+  if (const auto free = first_free(now, soonest)) {
+    if (slots_[*free].client.load(std::memory_order_relaxed)) unlink(*free);
+    link(*free, packed, now);
+    return Assigned{*free, true};
   }
   full_ = true;
   full_until_ = now + soonest;
   full_at_closed_ = closed;
   return std::nullopt;
+}
+
+std::optional<uint16_t> ServiceSlots::peek(const Client& client, uint32_t now) const {
+  if (!has_address(client)) return std::nullopt;
+  Lock lock(lock_);
+  if (const auto known = find(pack(client))) return known;
+  uint32_t soonest = 0;
+  return known_to_be_full(now) ? std::nullopt : first_free(now, soonest);
 }
 
 bool ServiceSlots::take(uint16_t slot, const Client& client, uint32_t now) {
@@ -153,6 +172,7 @@ bool ServiceSlots::take(uint16_t slot, const Client& client, uint32_t now) {
   if (const auto former = find(packed)) unlink(*former);
   if (slots_[slot].client.load(std::memory_order_relaxed)) unlink(slot);
   link(slot, packed, now);
+  slots_[slot].handshake.store(kTaken, std::memory_order_relaxed);
   return true;
 }
 
@@ -183,11 +203,11 @@ void ServiceSlots::track(uint16_t slot, const Client& client, uint32_t now, uint
   uint8_t next = seen;
   if (flags & (kFinFlag | kRstFlag)) {
     next = kNothing;
-  } else if (seen == kNothing && flags == kSynFlag) {
+  } else if ((seen == kNothing || seen == kTaken) && flags == kSynFlag) {
     next = kSyn;
   } else if (seen == kSyn && flags == (kSynFlag | kAckFlag)) {
     next = kSynAck;
-  } else if (seen == kSynAck && flags == kAckFlag) {
+  } else if ((seen == kSynAck || seen == kTaken) && flags == kAckFlag) {
     next = kOpen;
   }
   if (next != seen) handshake.store(next, std::memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "ironcore/types.h"
 
@@ -51,12 +52,20 @@ class ServiceSlots {
   // `secret` keeps guests from aiming at one chain of the index. 1.2 MiB, taken from the system when used.
   explicit ServiceSlots(SlotTimeouts timeouts, uint64_t secret);
 
+  struct Assigned {
+    uint16_t slot;
+    bool is_new;  // the client had none
+  };
   // The client's slot, or the first free one after the slot given last (slot 1 at first), wrapping. Counts as use.
   // Nullopt: all are in use, or the client's address is 0.0.0.0.
-  std::optional<uint16_t> assign(const Client& client, uint32_t now);
+  std::optional<Assigned> assign(const Client& client, uint32_t now);
+
+  // The slot that assign() would give.
+  std::optional<uint16_t> peek(const Client& client, uint32_t now) const;
 
   // Gives the slot to the client whoever holds it, and the client's former slot back, as the peer of an HA pair has it.
-  // The next assign() goes on after it. False, and nothing changed: no such slot or client.
+  // How far the connection has come only the peer knows. The next assign() goes on after it. False, and nothing
+  // changed: no such slot or client.
   bool take(uint16_t slot, const Client& client, uint32_t now);
 
   // Who holds the slot, idle or not. Lock-free.
@@ -67,7 +76,7 @@ class ServiceSlots {
   void touch(uint16_t slot, const Client& client, uint32_t now, bool established);
 
   // The same for a TCP segment, of either direction: SYN, SYN+ACK and ACK in this order open the connection, FIN or RST
-  // close it. `tcp_flags`: byte 13 of the header.
+  // close it. After take() an ACK alone shows that it is open. `tcp_flags`: byte 13 of the header.
   void track(uint16_t slot, const Client& client, uint32_t now, uint8_t tcp_flags);
 
   // For clients that are gone, not for each connection that ends: a full table is searched again after it, and a guest
@@ -81,13 +90,17 @@ class ServiceSlots {
   // Calls visit(slot, client) for every held slot, in order. Takes no lock: what changes meanwhile may be seen or not.
   template <typename Visit>
   void for_each(Visit&& visit) const {
-    for (uint16_t slot = 0; slot < kCount; ++slot)
+    for_each(0, kCount, std::forward<Visit>(visit));
+  }
+  template <typename Visit>
+  void for_each(uint16_t from, uint16_t end, Visit&& visit) const {
+    for (uint16_t slot = from; slot < end; ++slot)
       if (const auto client = client_of(slot)) visit(slot, *client);
   }
 
  private:
   static constexpr uint32_t kHeads = 65536;
-  enum Handshake : uint8_t { kNothing, kSyn, kSynAck, kOpen };
+  enum Handshake : uint8_t { kNothing, kSyn, kSynAck, kOpen, kTaken };
 
   // All zero: free.
   struct Slot {
@@ -104,6 +117,9 @@ class ServiceSlots {
 
   uint16_t& head_of(uint64_t client) const;
   std::optional<uint16_t> find(uint64_t client) const;
+  // After the slot given last. None: `soonest` is how long it takes at least until there is one.
+  std::optional<uint16_t> first_free(uint32_t now, uint32_t& soonest) const;
+  bool known_to_be_full(uint32_t now) const;
   // Units of time until the slot may be given to another client; nullopt: now.
   std::optional<uint32_t> remaining(const Slot& slot, uint32_t now) const;
   void link(uint16_t slot, uint64_t client, uint32_t now);

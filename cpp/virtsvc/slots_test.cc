@@ -19,9 +19,17 @@ Client client(unsigned number, uint16_t vf_port = 5) {
   return {vf_port, static_cast<uint16_t>(number), {10, 1, static_cast<uint8_t>(number >> 16), 3}};
 }
 
+std::optional<uint16_t> assign(ServiceSlots& slots, const Client& client, uint32_t now) {
+  const auto peeked = slots.peek(client, now);
+  const auto assigned = slots.assign(client, now);
+  const auto slot = assigned ? std::optional(assigned->slot) : std::nullopt;
+  EXPECT_EQ(slot, peeked);
+  return slot;
+}
+
 // Assigns slots 1, 2 .. kCount-1, 0 to the clients 1, 2 .. kCount.
 void fill(ServiceSlots& slots, uint32_t now) {
-  for (unsigned i = 1; i <= kCount; ++i) ASSERT_EQ(slots.assign(client(i), now), i % kCount);
+  for (unsigned i = 1; i <= kCount; ++i) ASSERT_EQ(assign(slots, client(i), now), i % kCount);
 }
 
 TEST(VirtualServiceSlots, HashIsTheReferences) {
@@ -47,17 +55,17 @@ TEST(VirtualServiceSlots, StartsAtSlotOneAndGoesRound) {
   EXPECT_EQ(slots.used(), 0u);
   fill(slots, 0);
   EXPECT_EQ(slots.used(), kCount);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 0), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 0), std::nullopt);
   EXPECT_EQ(slots.used(), kCount);
 }
 
 TEST(VirtualServiceSlots, AClientKeepsItsSlot) {
   ServiceSlots slots(kTimeouts, kSecret);
-  EXPECT_EQ(slots.assign(client(1), 0), 1);
-  EXPECT_EQ(slots.assign(client(2), 0), 2);
-  EXPECT_EQ(slots.assign(client(1), 1), 1);
-  EXPECT_EQ(slots.assign(client(1, 6), 1), 3);     // the same on another VM's port
-  EXPECT_EQ(slots.assign(client(1), 100'000), 1);  // idle for long, but nobody took the slot
+  EXPECT_EQ(assign(slots, client(1), 0), 1);
+  EXPECT_EQ(assign(slots, client(2), 0), 2);
+  EXPECT_EQ(assign(slots, client(1), 1), 1);
+  EXPECT_EQ(assign(slots, client(1, 6), 1), 3);     // the same on another VM's port
+  EXPECT_EQ(assign(slots, client(1), 100'000), 1);  // idle for long, but nobody took the slot
   EXPECT_EQ(slots.used(), 3u);
   EXPECT_EQ(slots.client_of(2), client(2));
   EXPECT_EQ(slots.client_of(4), std::nullopt);
@@ -70,7 +78,7 @@ bool open_after(const std::vector<uint8_t>& segments) {
   fill(slots, 0);
   for (const uint8_t flags : segments) slots.track(1, client(1), 0, flags);
   for (unsigned i = 2; i <= kCount; ++i) slots.touch(static_cast<uint16_t>(i % kCount), client(i), 31, false);
-  return !slots.assign(client(kCount + 1), 31);
+  return !assign(slots, client(kCount + 1), 31);
 }
 
 TEST(VirtualServiceSlots, TheHandshakeOpensAndFinOrResetCloses) {
@@ -88,17 +96,71 @@ TEST(VirtualServiceSlots, TheHandshakeOpensAndFinOrResetCloses) {
   EXPECT_TRUE(open_after({kSyn, kSyn | kAck, kAck, kRst, kSyn, kSyn | kAck, kAck}));
 }
 
+// As above, but of a connection that the peer of an HA pair began.
+bool taken_is_open_after(const std::vector<uint8_t>& segments) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  fill(slots, 0);
+  EXPECT_TRUE(slots.take(1, client(1), 0));
+  for (const uint8_t flags : segments) slots.track(1, client(1), 0, flags);
+  for (unsigned i = 2; i <= kCount; ++i) slots.touch(static_cast<uint16_t>(i % kCount), client(i), 31, false);
+  return !assign(slots, client(kCount + 1), 31);
+}
+
+TEST(VirtualServiceSlots, AConnectionThatThePeerBeganGoesOn) {
+  constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPush = 8, kAck = 16;
+  EXPECT_FALSE(taken_is_open_after({}));
+  EXPECT_TRUE(taken_is_open_after({kAck}));
+  EXPECT_TRUE(taken_is_open_after({kAck | kPush}));
+  EXPECT_TRUE(taken_is_open_after({kSyn | kAck, kAck}));
+  EXPECT_TRUE(taken_is_open_after({kSyn, kSyn | kAck, kAck}));
+  EXPECT_FALSE(taken_is_open_after({kSyn, kAck}));
+  EXPECT_FALSE(taken_is_open_after({kSyn | kAck}));
+  EXPECT_FALSE(taken_is_open_after({kFin | kAck, kAck}));
+  EXPECT_FALSE(taken_is_open_after({kRst, kAck}));
+  EXPECT_FALSE(taken_is_open_after({kAck, kFin | kAck}));
+}
+
+TEST(VirtualServiceSlots, AConnectionThatThePeerBeganGoesOnAfterLongSilence) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  ASSERT_TRUE(slots.take(1, client(1), 0));
+  EXPECT_EQ(assign(slots, client(1), 1000), 1);
+  slots.track(1, client(1), 1000, 16);
+  ASSERT_TRUE(slots.take(0, client(2), 2000));  // the search starts at slot 1
+  EXPECT_EQ(assign(slots, client(3), 2000), 2);
+}
+
+TEST(VirtualServiceSlots, TellsWhoIsNew) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  EXPECT_TRUE(slots.assign(client(1), 0)->is_new);
+  EXPECT_FALSE(slots.assign(client(1), 0)->is_new);
+  EXPECT_FALSE(slots.assign(client(1), 1000)->is_new);
+  EXPECT_TRUE(slots.release(1, client(1)));
+  EXPECT_TRUE(slots.assign(client(1), 1000)->is_new);
+}
+
+TEST(VirtualServiceSlots, PeekingChangesNothing) {
+  ServiceSlots slots(kTimeouts, kSecret);
+  EXPECT_EQ(slots.peek(client(1), 0), 1);
+  EXPECT_EQ(slots.peek(client(2), 0), 1);
+  EXPECT_EQ(slots.used(), 0u);
+  ASSERT_EQ(assign(slots, client(1), 0), 1);
+  EXPECT_EQ(slots.peek(client(1), 29), 1);
+  EXPECT_EQ(slots.peek({5, 40000, {}}, 0), std::nullopt);
+  ASSERT_TRUE(slots.take(0, client(2), 31));
+  EXPECT_EQ(assign(slots, client(3), 31), 1);  // peeking was no use of it
+}
+
 TEST(VirtualServiceSlots, SegmentsOfOthersOpenNothing) {
   ServiceSlots slots(kTimeouts, kSecret);
   fill(slots, 0);
   for (const uint8_t flags : {2, 18, 16}) slots.track(1, client(2), 0, flags);
   for (const uint8_t flags : {2, 18, 16}) slots.track(kCount, client(1), 0, flags);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 31), 1);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 31), 1);
 }
 
 TEST(VirtualServiceSlots, NobodyHasTheUnspecifiedAddress) {
   ServiceSlots slots(kTimeouts, kSecret);
-  EXPECT_EQ(slots.assign({5, 40000, {}}, 0), std::nullopt);
+  EXPECT_EQ(assign(slots, {5, 40000, {}}, 0), std::nullopt);
   EXPECT_FALSE(slots.take(3, {5, 40000, {}}, 0));
   EXPECT_FALSE(slots.release(0, {}));
   EXPECT_EQ(slots.used(), 0u);
@@ -110,71 +172,71 @@ TEST(VirtualServiceSlots, IdleSlotIsReusedAfterItsTimeout) {
   for (uint16_t slot = 0; slot < kCount; ++slot)
     if (slot != 7 && slot != 9) slots.touch(slot, *slots.client_of(slot), 1100, false);
   slots.touch(9, client(9), 1000, true);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 1030), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 1030), std::nullopt);
   EXPECT_EQ(slots.client_of(7), client(7));
-  EXPECT_EQ(slots.assign(client(kCount + 1), 1031), 7);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 1031), 7);
   EXPECT_EQ(slots.client_of(7), client(kCount + 1));
   EXPECT_EQ(slots.used(), kCount);
-  EXPECT_EQ(slots.assign(client(7), 1031), std::nullopt);  // its slot is another's now
+  EXPECT_EQ(assign(slots, client(7), 1031), std::nullopt);  // its slot is another's now
 }
 
 TEST(VirtualServiceSlots, EstablishedConnectionsStayForADay) {
   ServiceSlots slots(kTimeouts, kSecret);
   fill(slots, 0);
   for (uint16_t slot = 0; slot < kCount; ++slot) slots.touch(slot, *slots.client_of(slot), 0, true);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 86'400), std::nullopt);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 86'401), 1);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 86'400), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 86'401), 1);
   // The new client starts anew, with the short timeout.
-  EXPECT_EQ(slots.assign(client(kCount + 2), 86'401), 2);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 86'401), 1);
+  EXPECT_EQ(assign(slots, client(kCount + 2), 86'401), 2);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 86'401), 1);
 }
 
 TEST(VirtualServiceSlots, EndOfAConnectionIsNoticedThoughTheTableIsKnownToBeFull) {
   ServiceSlots slots(kTimeouts, kSecret);
   fill(slots, 0);
   for (uint16_t slot = 0; slot < kCount; ++slot) slots.touch(slot, *slots.client_of(slot), 0, true);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 40), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 40), std::nullopt);
   slots.touch(50, client(50), 40, false);  // FIN or RST
-  EXPECT_EQ(slots.assign(client(kCount + 1), 70), std::nullopt);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 71), 50);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 70), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 71), 50);
 }
 
 TEST(VirtualServiceSlots, TouchOfAFormerHolderHasNoEffect) {
   ServiceSlots slots(kTimeouts, kSecret);
-  ASSERT_EQ(slots.assign(client(1), 0), 1);
+  ASSERT_EQ(assign(slots, client(1), 0), 1);
   ASSERT_TRUE(slots.take(1, client(2), 0));
   slots.touch(1, client(1), 1000, true);
   slots.touch(kCount, client(1), 1000, true);
   ASSERT_TRUE(slots.take(0, client(3), 40));  // the search starts at slot 1
-  EXPECT_EQ(slots.assign(client(4), 31), 1);
+  EXPECT_EQ(assign(slots, client(4), 31), 1);
 }
 
 TEST(VirtualServiceSlots, SurvivesClocksThatWrapOrDiffer) {
   ServiceSlots slots(kTimeouts, kSecret);
-  ASSERT_EQ(slots.assign(client(1), UINT32_MAX - 5), 1);
+  ASSERT_EQ(assign(slots, client(1), UINT32_MAX - 5), 1);
   ASSERT_TRUE(slots.take(0, client(2), UINT32_MAX - 5));
-  EXPECT_EQ(slots.assign(client(3), 20), 2);  // 26 idle: slot 1 is not free
+  EXPECT_EQ(assign(slots, client(3), 20), 2);  // 26 idle: slot 1 is not free
   ASSERT_TRUE(slots.take(0, client(2), 20));
-  EXPECT_EQ(slots.assign(client(4), 25), 1);  // 31 idle
+  EXPECT_EQ(assign(slots, client(4), 25), 1);  // 31 idle
   ASSERT_TRUE(slots.take(0, client(2), 25));
-  EXPECT_EQ(slots.assign(client(5), 20), 3);  // a worker that is behind: not idle for 2^32 seconds
+  EXPECT_EQ(assign(slots, client(5), 20), 3);  // a worker that is behind: not idle for 2^32 seconds
 }
 
 TEST(VirtualServiceSlots, ReleaseFreesASlot) {
   ServiceSlots slots(kTimeouts, kSecret);
   fill(slots, 0);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 0), std::nullopt);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 0), std::nullopt);
   EXPECT_FALSE(slots.release(30, client(31)));
   EXPECT_FALSE(slots.release(kCount, client(31)));
   EXPECT_TRUE(slots.release(30, client(30)));
   EXPECT_FALSE(slots.release(30, client(30)));
   EXPECT_EQ(slots.used(), kCount - 1u);
-  EXPECT_EQ(slots.assign(client(kCount + 1), 0), 30);
+  EXPECT_EQ(assign(slots, client(kCount + 1), 0), 30);
 }
 
 TEST(VirtualServiceSlots, ReleaseOfAnInterfaceLeavesTheOthers) {
   ServiceSlots slots(kTimeouts, kSecret);
-  for (unsigned i = 1; i <= 5000; ++i) ASSERT_TRUE(slots.assign(client(i, i % 3 ? 5 : 6), 0));
+  for (unsigned i = 1; i <= 5000; ++i) ASSERT_TRUE(assign(slots, client(i, i % 3 ? 5 : 6), 0));
   EXPECT_EQ(slots.release_interface(6), 1666u);
   EXPECT_EQ(slots.release_interface(6), 0u);
   EXPECT_EQ(slots.used(), 3334u);
@@ -190,15 +252,15 @@ TEST(VirtualServiceSlots, ReleaseOfAnInterfaceLeavesTheOthers) {
 
 TEST(VirtualServiceSlots, TakeMovesAClientAndPushesOutAnother) {
   ServiceSlots slots(kTimeouts, kSecret);
-  ASSERT_EQ(slots.assign(client(1), 0), 1);
-  ASSERT_EQ(slots.assign(client(2), 0), 2);
+  ASSERT_EQ(assign(slots, client(1), 0), 1);
+  ASSERT_EQ(assign(slots, client(2), 0), 2);
   EXPECT_TRUE(slots.take(2, client(1), 0));
   EXPECT_EQ(slots.client_of(2), client(1));
   EXPECT_EQ(slots.client_of(1), std::nullopt);
   EXPECT_EQ(slots.used(), 1u);
-  EXPECT_EQ(slots.assign(client(1), 0), 2);
-  EXPECT_EQ(slots.assign(client(2), 0), 3);  // goes on after the slot taken
-  EXPECT_TRUE(slots.take(3, client(2), 0));  // again, as a full dump would
+  EXPECT_EQ(assign(slots, client(1), 0), 2);
+  EXPECT_EQ(assign(slots, client(2), 0), 3);  // goes on after the slot taken
+  EXPECT_TRUE(slots.take(3, client(2), 0));   // again, as a full dump would
   EXPECT_EQ(slots.used(), 2u);
   EXPECT_FALSE(slots.take(kCount, client(4), 0));
 }
@@ -291,7 +353,7 @@ TEST(VirtualServiceSlots, BehavesAsTheModel) {
       const auto slot = static_cast<uint16_t>((start + random() % 150) % kCount);
       const unsigned what = random() % 100;
       if (what < 50) {
-        ASSERT_EQ(slots.assign(some, now), model.assign(some, now));
+        ASSERT_EQ(assign(slots, some, now), model.assign(some, now));
       } else if (what < 80) {
         const Client holder = slots.client_of(slot).value_or(some);
         const bool established = random() % 2;
@@ -330,7 +392,7 @@ TEST(VirtualServiceSlots, BehavesAsTheModelWhenFull) {
     now += random() % 10 ? 0 : 1;
     if (random() % 3) {
       const Client fresh = client(kCount + 1 + static_cast<unsigned>(step));
-      const auto slot = slots.assign(fresh, now);
+      const auto slot = assign(slots, fresh, now);
       ASSERT_EQ(slot, model.assign(fresh, now)) << step;
       slot ? ++given : ++refused;
     } else {
@@ -355,10 +417,10 @@ TEST(VirtualServiceSlots, ThreadsNeverShareASlot) {
     threads.emplace_back([&, t] {
       for (unsigned i = 0; i < kEach; ++i) {
         const Client mine = client(i, static_cast<uint16_t>(t));
-        const auto slot = slots.assign(mine, 0);
-        if (!slot) return;  // fewer than expected below
-        slots.touch(*slot, mine, 1, i % 2);
-        if (slots.client_of(*slot) == mine) got[t].push_back(*slot);
+        const auto assigned = slots.assign(mine, 0);
+        if (!assigned) return;  // fewer than expected below
+        slots.touch(assigned->slot, mine, 1, i % 2);
+        if (slots.client_of(assigned->slot) == mine) got[t].push_back(assigned->slot);
         if (i % 1000 == 999) slots.release_interface(100);
       }
     });

@@ -38,7 +38,10 @@ void run() {
   constexpr SlotTimeouts kTimeouts = SlotTimeouts::of(10);
   constexpr unsigned kCount = ServiceSlots::kCount;
   ServiceSlots slots(kTimeouts, 0x1234567);
-  const auto assign = [&](unsigned number, uint32_t now) { return slots.assign(client(number), now).value_or(0); };
+  const auto assign = [&](unsigned number, uint32_t now) {
+    const auto assigned = slots.assign(client(number), now);
+    return assigned ? assigned->slot : uint16_t{0};
+  };
   measure("assign, new client, table filling up", kCount, [&](unsigned i) { return assign(i, 0); });
   measure("assign, known client", kRounds, [&](unsigned i) { return assign(i * 7919 % kCount, 0); });
   measure("assign, table known to be full", kRounds, [&](unsigned i) { return assign(kCount + i, 100); });

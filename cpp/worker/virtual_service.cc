@@ -72,6 +72,13 @@ void note_use_of(ServiceSlots& slots, uint16_t slot, const Client& client, Tick 
 
 }  // namespace
 
+std::optional<uint16_t> Worker::take_slot(Service& service, const Client& client) {
+  const auto assigned = service.slots.assign(client, tick_);
+  if (!assigned) return std::nullopt;
+  if (assigned->is_new && shared_.observer) shared_.observer->service_slot_taken(service, assigned->slot, client);
+  return assigned->slot;
+}
+
 // Nothing: the packet is of no virtual service.
 std::optional<Decision> Worker::decide_virtual(const FlowKey& key, const InterfaceView* from) {
   virtsvc::Registry& services = *shared_.virtual_services;
@@ -81,7 +88,7 @@ std::optional<Decision> Worker::decide_virtual(const FlowKey& key, const Interfa
     if (!service) return {};
     if (tables_.options.antispoof && !from->source_underlay(key)) return refused(DropReason::spoofed_source);
     const Client client{from->port, net::swap16(key.src_port), net::load<Ipv4Address>(&key.src4)};
-    const auto slot = service->slots.assign(client, tick_);
+    const auto slot = take_slot(*service, client);
     if (!slot) return refused(DropReason::virtual_service_full);
     return both_directions(tables_, *from, *service, *slot, client, key, false);
   }
@@ -148,7 +155,7 @@ void Worker::to_server(Port& port, const FlowProgram& program, Service& service,
     const Client client{port.id, net::swap16(net::load<uint16_t>(view.ip + view.l4)),
                         net::load<Ipv4Address>(view.ip + 12)};
     if (service.slots.client_of(slot) != client) {
-      const auto assigned = service.slots.assign(client, tick_);
+      const auto assigned = take_slot(service, client);
       if (!assigned) {
         drop(port, frame, DropReason::virtual_service_full);
         return;

@@ -136,6 +136,7 @@ class Worker {
                                                  FlowKey key) const;
 
   // Virtual services.
+  std::optional<uint16_t> take_slot(virtsvc::Service& service, const virtsvc::Client& client);
   std::optional<Decision> decide_virtual(const FlowKey& key, const InterfaceView* from);
   void execute_virtual(Port& port, const FlowProgram& program, VirtualFlow flow, rte_mbuf* frame,
                        const ParsedPacket& packet);
