@@ -221,6 +221,7 @@ std::optional<std::pair<Frame, MessageType>> Session::as_message(const Record& r
                           const auto& [id, state] = put.connection;
                           if (put.only_state || !ipv4(state.nat)) return;
                           const uint16_t icmp_type = is_icmp(id.key) ? ironcore::icmp_type(id.key) : uint16_t{0};
+                          // No checksum, as flows keep none: there it goes into the packets that errors quote.
                           message = {encode(NatCreate{mapping_of(id, *state.nat), id.port, icmp_type, 0}),
                                      MessageType::kNatCreate};
                         },
