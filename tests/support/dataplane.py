@@ -59,10 +59,16 @@ class Wire:
 
     def expect(self, wanted: Callable[[Packet], bool]) -> Packet:
         """The next frame of that kind; others are skipped."""
+        return self.until(wanted)[-1]
+
+    def until(self, wanted: Callable[[Packet], bool]) -> list[Packet]:
+        """The frames up to the next one of that kind, which is the last of them."""
         deadline = time.monotonic() + SECONDS
+        frames = []
         for packet in self.received():
+            frames.append(packet)
             if wanted(packet):
-                return packet
+                return frames
             if time.monotonic() > deadline:
                 break
         raise AssertionError(f"nothing of the kind came out of {self.name}")
@@ -76,6 +82,7 @@ class Host:
     """The engine's host. Calls fail the test if the engine refuses; those that create return the underlay address."""
 
     def __init__(self, service: Dpservice, namespace: Namespace) -> None:
+        self.channel = service.channel()
         self.stub = service.stub()
         self.wires = {name: Wire(namespace, name) for name in (*UPLINKS, *VMS)}
 
@@ -124,6 +131,15 @@ class Host:
         self.wires[source].send(packet)
         return self.wires[target].expect(inner)
 
+    def out(self, packet: Packet, source: str = "vf0", uplink: str = "pf0") -> Packet:
+        """The frame that leaves by the uplink for what a VM sends."""
+        return self.send_and_expect(source, from_vm(packet), uplink, has_tag(tag_of(packet).decode()))
+
+    def into(self, underlay: str, packet: Packet, device: str = "vf0", uplink: str = "pf0") -> Packet:
+        """What a VM gets of a packet that the fabric brings."""
+        frame = from_fabric(underlay, packet)
+        return inner_of(self.send_and_expect(uplink, frame, device, has_tag(tag_of(packet).decode())))
+
     def dropped(self, source: str, packets: list[Packet], marker: Packet, target: str) -> None:
         """Fail if any of these leaves the engine before a marker that is sent after them and has to pass.
 
@@ -133,13 +149,7 @@ class Host:
             self.wires[source].send(packet)
         self.wires[source].send(marker)
         unwanted = {tag_of(packet) for packet in packets}
-        frames: list[Packet] = []
-
-        def is_marker(frame: Packet) -> bool:
-            frames.append(frame)
-            return tag_of(frame) == tag_of(marker)
-
-        self.wires[target].expect(is_marker)
+        frames = self.wires[target].until(has_tag(tag_of(marker).decode()))
         for wire in self.wires.values():
             frames += wire.waiting()
         assert not [frame.summary() for frame in frames if tag_of(frame) in unwanted]
@@ -174,6 +184,14 @@ def has_tag(tag: str) -> Callable[[Packet], bool]:
 
 def ip(source: str, destination: str, **fields: object) -> Packet:
     return (IPv6 if ":" in source else IP)(src=source, dst=destination, **fields)
+
+
+def udp(source: str, destination: str, sport: int, dport: int, tag: str) -> Packet:
+    return ip(source, destination) / UDP(sport=sport, dport=dport) / tagged(tag)
+
+
+def ends(packet: Packet) -> tuple[str, str]:
+    return packet.src, packet.dst
 
 
 def from_vm(packet: Packet) -> Packet:

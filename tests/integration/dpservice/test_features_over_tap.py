@@ -15,6 +15,7 @@ from tests.support.dataplane import (
     REMOTE,
     Host,
     address_of,
+    ends,
     from_fabric,
     from_vm,
     has_tag,
@@ -25,6 +26,7 @@ from tests.support.dataplane import (
     tag_of,
     tagged,
     tap_host,
+    udp,
 )
 
 VNI = 100
@@ -55,37 +57,18 @@ def underlay(host: Host) -> str:
     return interface.underlay_route.decode()
 
 
-def out(host: Host, packet: Packet, source: str = "vf0", uplink: str = "pf0") -> Packet:
-    """The frame that leaves by the uplink for what a VM sends."""
-    return host.send_and_expect(source, from_vm(packet), uplink, has_tag(tag_of(packet).decode()))
-
-
-def into(host: Host, underlay: str, packet: Packet, device: str = "vf0", uplink: str = "pf0") -> Packet:
-    """What a VM gets of a packet that the fabric brings."""
-    frame = from_fabric(underlay, packet)
-    return inner_of(host.send_and_expect(uplink, frame, device, has_tag(tag_of(packet).decode())))
-
-
-def udp(source: str, destination: str, sport: int, dport: int, tag: str) -> Packet:
-    return ip(source, destination) / UDP(sport=sport, dport=dport) / tagged(tag)
-
-
-def ends(packet: Packet) -> tuple[str, str]:
-    return packet.src, packet.dst
-
-
 @pytest.mark.parametrize(
     ("vm", "outside", "version"), [(VM4, OUT4, 4), (VM6, OUT6, 6)], ids=["IPv4 overlay", "IPv6 overlay"]
 )
 def test_overlay_both_ways(host: Host, underlay: str, vm: str, outside: str, version: int) -> None:
     for number in range(2):  # by decision, then by the flow's program
         sent = udp(vm, outside, 1000, 53, f"out{version}{number}")
-        frame = out(host, sent)
+        frame = host.out(sent)
         outer = outer_of(frame)
         assert (outer.src, outer.dst, outer.nh) == (underlay, REMOTE, 41 if version == 6 else 4)
         assert bytes(inner_of(frame)) == bytes(sent)
         answer = udp(outside, vm, 53, 1000, f"in{version}{number}")
-        assert bytes(into(host, underlay, answer)) == bytes(answer)
+        assert bytes(host.into(underlay, answer)) == bytes(answer)
 
 
 def test_vms_of_one_network_meet_and_those_of_two_do_not(host: Host) -> None:
@@ -100,13 +83,13 @@ def test_vms_of_one_network_meet_and_those_of_two_do_not(host: Host) -> None:
 
 def test_virtual_ip(host: Host) -> None:
     underlay = host.call("CreateVip", interface_id=b"vm0", vip_ip=address_of(VIP))
-    translated = inner_of(out(host, udp(VM4, OUT4, 1000, 53, "vip out")))
+    translated = inner_of(host.out(udp(VM4, OUT4, 1000, 53, "vip out")))
     assert (ends(translated), translated.sport) == ((VIP, OUT4), 1000)
-    back = into(host, underlay, udp(OUT4, VIP, 53, 1000, "vip back"))
+    back = host.into(underlay, udp(OUT4, VIP, 53, 1000, "vip back"))
     assert (ends(back), back.dport) == ((OUT4, VM4), 1000)
-    opened = into(host, underlay, ip(OUT4, VIP) / TCP(sport=7, dport=80, flags="S") / tagged("vip in"))
+    opened = host.into(underlay, ip(OUT4, VIP) / TCP(sport=7, dport=80, flags="S") / tagged("vip in"))
     assert ends(opened) == (OUT4, VM4)
-    answer = inner_of(out(host, ip(VM4, OUT4) / TCP(sport=80, dport=7, flags="SA") / tagged("vip answer")))
+    answer = inner_of(host.out(ip(VM4, OUT4) / TCP(sport=80, dport=7, flags="SA") / tagged("vip answer")))
     assert (ends(answer), answer.sport) == ((VIP, OUT4), 80)
 
 
@@ -116,13 +99,13 @@ def add_nat(host: Host, first: int = 1024, last: int = 1032) -> str:
 
 def test_nat_out_and_back(host: Host) -> None:
     underlay = add_nat(host)
-    translated = inner_of(out(host, udp(VM4, OUT4, 1000, 53, "nat out")))
+    translated = inner_of(host.out(udp(VM4, OUT4, 1000, 53, "nat out")))
     assert ends(translated) == (NAT, OUT4)
     assert 1024 <= translated.sport < 1032
-    back = into(host, underlay, udp(OUT4, NAT, 53, translated.sport, "nat back"))
+    back = host.into(underlay, udp(OUT4, NAT, 53, translated.sport, "nat back"))
     assert (ends(back), back.dport) == ((OUT4, VM4), 1000)
-    echo = inner_of(out(host, ip(VM4, OUT4) / ICMP(type=8, id=77) / tagged("ping")))
-    reply = into(host, underlay, ip(OUT4, NAT) / ICMP(type=0, id=echo[ICMP].id) / tagged("pong"))
+    echo = inner_of(host.out(ip(VM4, OUT4) / ICMP(type=8, id=77) / tagged("ping")))
+    reply = host.into(underlay, ip(OUT4, NAT) / ICMP(type=0, id=echo[ICMP].id) / tagged("pong"))
     assert (ends(reply), reply[ICMP].id) == ((OUT4, VM4), 77)
 
 
@@ -135,7 +118,7 @@ def test_what_nobody_asked_for_does_not_pass_a_nat(host: Host, underlay: str) ->
 def test_nat_exhaustion_concerns_one_destination(host: Host) -> None:
     add_nat(host, 1024, 1026)
     for port in (1, 2):
-        out(host, udp(VM4, OUT4, port, 53, f"fits{port}"))
+        host.out(udp(VM4, OUT4, port, 53, f"fits{port}"))
     host.dropped(
         "vf0",
         [from_vm(udp(VM4, OUT4, 3, 53, "too many"))],
@@ -146,11 +129,11 @@ def test_nat_exhaustion_concerns_one_destination(host: Host) -> None:
 
 def test_nat64(host: Host) -> None:
     underlay = add_nat(host)
-    frame = out(host, udp(VM6, f"64:ff9b::{OUT4}", 1000, 53, "six"))
+    frame = host.out(udp(VM6, f"64:ff9b::{OUT4}", 1000, 53, "six"))
     assert outer_of(frame).nh == 4
     translated = inner_of(frame)
     assert (translated.version, ends(translated)) == (4, (NAT, OUT4))
-    back = into(host, underlay, udp(OUT4, NAT, 53, translated.sport, "four"))
+    back = host.into(underlay, udp(OUT4, NAT, 53, translated.sport, "four"))
     assert (back.version, ends(back), back.dport) == (6, ("64:ff9b::c633:6407", VM6), 1000)
     assert back[UDP].chksum != 0
 
@@ -231,9 +214,9 @@ def test_load_balancer_with_a_target_on_this_host(host: Host) -> None:
     target = host.call("CreateLoadBalancerPrefix", interface_id=b"vm0", prefix=prefix_of(f"{BALANCED}/32"))
     underlay = add_balancer(host, target)
     request = to_balancer(999, "local target")
-    assert bytes(into(host, underlay, request)) == bytes(request)
+    assert bytes(host.into(underlay, request)) == bytes(request)
     answer = ip(BALANCED, OUT4) / TCP(sport=80, dport=999, flags="SA") / tagged("direct answer")
-    assert bytes(inner_of(out(host, answer))) == bytes(answer)
+    assert bytes(inner_of(host.out(answer))) == bytes(answer)
 
 
 def test_load_balancer_serves_its_ports_only(host: Host) -> None:
@@ -265,11 +248,11 @@ def test_firewall_accepts_drops_and_lets_answers_in(host: Host, underlay: str) -
     def syn(port: int, tag: str) -> Packet:
         return ip(OUT4, VM4) / TCP(sport=7, dport=port, flags="S") / tagged(tag)
 
-    into(host, underlay, syn(80, "allowed"))
+    host.into(underlay, syn(80, "allowed"))
     unwanted = [from_fabric(underlay, syn(81, "port 81")), from_fabric(underlay, udp(OUT4, VM4, 53, 1000, "unasked"))]
     host.dropped("pf0", unwanted, from_fabric(underlay, syn(80, "allowed again")), "vf0")
-    out(host, udp(VM4, OUT4, 1000, 53, "question"))
-    into(host, underlay, udp(OUT4, VM4, 53, 1000, "answer"))
+    host.out(udp(VM4, OUT4, 1000, 53, "question"))
+    host.into(underlay, udp(OUT4, VM4, 53, 1000, "answer"))
     rule = host.stub.GetFirewallRule(pb.GetFirewallRuleRequest(interface_id=b"vm0", rule_id=b"web")).rule
     assert rule.protocol_filter.tcp.dst_port_lower == 80
 
@@ -277,9 +260,9 @@ def test_firewall_accepts_drops_and_lets_answers_in(host: Host, underlay: str) -
 def test_alias_prefix(host: Host) -> None:
     host.interface(1, VNI, VM4_2)
     underlay = host.call("CreatePrefix", interface_id=b"vm0", prefix=prefix_of("10.9.0.0/24"))
-    into(host, underlay, udp(OUT4, "10.9.0.5", 1, 2, "alias from outside"))
+    host.into(underlay, udp(OUT4, "10.9.0.5", 1, 2, "alias from outside"))
     host.send_and_expect("vf1", from_vm(udp(VM4_2, "10.9.0.6", 1, 2, "alias local")), "vf0", has_tag("alias local"))
-    assert ends(inner_of(out(host, udp("10.9.0.7", OUT4, 1, 2, "alias out")))) == ("10.9.0.7", OUT4)
+    assert ends(inner_of(host.out(udp("10.9.0.7", OUT4, 1, 2, "alias out")))) == ("10.9.0.7", OUT4)
 
 
 def test_spoofed_sources_do_not_leave(host: Host) -> None:
@@ -311,7 +294,7 @@ def test_fragments_follow_their_first_through_a_nat(host: Host) -> None:
 
 def test_icmp_errors_are_translated_in_both_headers(host: Host) -> None:
     underlay = add_nat(host)
-    sent = inner_of(out(host, udp(VM4, OUT4, 1000, 53, "too long")))
+    sent = inner_of(host.out(udp(VM4, OUT4, 1000, 53, "too long")))
     error = ip("192.0.2.1", NAT) / ICMP(type=3, code=4, nexthopmtu=1300) / bytes(sent)
     frame = host.send_and_expect(
         "pf0", from_fabric(underlay, error), "vf0", lambda frame: ICMP in frame and frame[ICMP].type == 3
@@ -347,13 +330,13 @@ def test_public_rate(running: Host) -> None:
 
 def test_flows_spread_over_next_hops_and_flow_labels(host: Host) -> None:
     host.route(VNI, "0.0.0.0/0", "fc00:3::d000:0:1")
-    frames = [out(host, udp(VM4, OUT4, port, 53, f"flow{port}")) for port in range(1000, 1040)]
+    frames = [host.out(udp(VM4, OUT4, port, 53, f"flow{port}")) for port in range(1000, 1040)]
     outers = [outer_of(frame) for frame in frames]
     assert {outer.dst for outer in outers} == {REMOTE, "fc00:3::d000:0:1"}
     labels = {outer.fl for outer in outers}
     assert len(labels) > 30
     assert 0 not in labels
-    again = outer_of(out(host, udp(VM4, OUT4, 1000, 53, "flow again")))
+    again = outer_of(host.out(udp(VM4, OUT4, 1000, 53, "flow again")))
     assert (again.dst, again.fl) == (outers[0].dst, outers[0].fl)
 
 
@@ -361,6 +344,6 @@ def test_ipv6_extension_headers_pass(host: Host, underlay: str) -> None:
     from scapy.layers.inet6 import IPv6ExtHdrDestOpt
 
     sent = ip(VM6, OUT6) / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2) / tagged("extension")
-    frame = out(host, sent)
+    frame = host.out(sent)
     assert bytes(frame[IPv6].payload)[: len(sent)] == bytes(sent)
     assert outer_of(frame).src == underlay
