@@ -45,6 +45,18 @@ class PeekPorts final : public NatPortChoice {
   const NatPorts& ports_;
 };
 
+class PeekSlots final : public SlotChoice {
+ public:
+  explicit PeekSlots(Tick now) : now_(now) {}
+
+  std::optional<uint16_t> slot_for(virtsvc::Service& service, const virtsvc::Client& client) override {
+    return service.slots.peek(client, now_);
+  }
+
+ private:
+  const Tick now_;
+};
+
 // What the rest of the path has to do.
 struct Resolution {
   DropReason drop = kNoDrop;
@@ -83,8 +95,11 @@ class Walk {
   Decision decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before);
   void note_room(const Decision& decision);
   void use_flow();
-  bool asks_virtual_service() const;
-  void virtual_service();
+  DropReason parse_from_uplink();
+  void execute_virtual(const FlowProgram& program, VirtualFlow flow);
+  void to_server(const FlowProgram& program, virtsvc::Service& service, uint16_t slot, translate::PacketView& view);
+  void to_client(const virtsvc::Service& service, uint16_t slot, translate::PacketView& view);
+  void frame_is(const translate::PacketView& view);
   void execute(const FlowProgram& program, const translate::Rewrite& rewrite);
   void too_big(uint32_t mtu);
   void finish(PacketVerdict verdict, const Port& out, uint16_t l3);
@@ -107,7 +122,7 @@ void Walk::follow() {
   const InterfaceView* from = nullptr;
   DropReason reason;
   if (port_.is_uplink) {
-    reason = parse_uplink_frame(frame_.start(), frame_.length(), shared_.tables.host_prefix, key_, packet_);
+    reason = parse_from_uplink();
   } else {
     from = port_.interface.load(std::memory_order_acquire);
     if (!from) return drop("receive", DropReason::no_interface);
@@ -132,7 +147,6 @@ void Walk::follow() {
     resolution.content = content_of(*entry_);
   } else {
     if (from && concerns_gateway(key_) && served(*from)) return;
-    if (from && asks_virtual_service()) return virtual_service();
     resolution = resolve(from);
     if (resolution.drop != kNoDrop) return drop("", resolution.drop);
     if (resolution.answer_echo) {
@@ -144,6 +158,13 @@ void Walk::follow() {
     }
   }
   execute(resolution.content.program, resolution.content.rewrite);
+}
+
+DropReason Walk::parse_from_uplink() {
+  const uint64_t prefix = shared_.tables.host_prefix;
+  const DropReason reason = parse_uplink_frame(frame_.start(), frame_.length(), prefix, key_, packet_);
+  if (reason != DropReason::not_overlay || !shared_.virtual_services) return reason;
+  return parse_answer(frame_.start(), frame_.length(), prefix, key_, packet_).value_or(reason);
 }
 
 // Tells about the packet's entry; if it is current, it answers for the packet.
@@ -188,6 +209,13 @@ bool Walk::served(const InterfaceView& from) {
 }
 
 Decision Walk::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before) {
+  if (shared_.virtual_services) {
+    PeekSlots slots(flows_.now);
+    if (auto decision = decide_virtual(shared_.tables, *shared_.virtual_services, slots, from, key)) {
+      if (decision->drop != kNoDrop) drop("virtual service", decision->drop);
+      return *std::move(decision);
+    }
+  }
   PeekPorts ports(shared_.nat_ports);
   DecisionLog log;
   const DecisionContext context{shared_.tables, ports, before, &log};
@@ -293,21 +321,59 @@ void Walk::follow_error(const InterfaceView* from) {
   execute(program, {});
 }
 
-// Whether a VM's packet is for a virtual service, which comes before everything else.
-bool Walk::asks_virtual_service() const {
-  return shared_.virtual_services && !key_.is_v6() && !key_.fragment &&
-         shared_.virtual_services->find_request(key_.proto, net::load<Ipv4Address>(&key_.dst4),
-                                                net::swap16(key_.dst_port));
+void Walk::execute_virtual(const FlowProgram& program, VirtualFlow flow) {
+  if (packet_.kind == PacketKind::kIcmpError) return drop("virtual service", DropReason::not_translatable);
+  virtsvc::Service& service = *shared_.virtual_services->services()[flow.service];
+  translate::PacketView view = view_of(frame_.buffer(), frame_.start(), packet_);
+  if (port_.is_uplink) return to_client(service, flow.slot, view);
+  to_server(program, service, flow.slot, view);
 }
 
-// A virtual service's port is given out when the packet really comes: its bytes are not foreseen.
-void Walk::virtual_service() {
-  note("virtual service", "goes on in the other family, without overlay");
-  part_.verdict = PacketVerdict::kConsumed;
+void Walk::to_server(const FlowProgram& program, virtsvc::Service& service, uint16_t slot,
+                     translate::PacketView& view) {
+  DropReason why = kNoDrop;
+  Port* out = uplink_for(shared_.tables.ports, program, port_, why);
+  if (!out) return drop("uplink", why);
+  const size_t room = room_for_request(*out, packet_);
+  if (packet_.ip_length > room) return too_big(static_cast<uint32_t>(room));
+  if (packet_.kind != PacketKind::kLaterFragment) {
+    const virtsvc::Client client = client_of_request(port_, view);
+    if (service.slots.client_of(slot) != client) {
+      const auto assigned = PeekSlots(flows_.now).slot_for(service, client);
+      if (!assigned) return drop("virtual service", DropReason::virtual_service_full);
+      slot = *assigned;
+    }
+  }
+  if (rewrite_request(view, service, slot) != translate::Outcome::kOk)
+    return drop("virtual service", DropReason::not_translatable);
+  note("virtual service", "to its server, without overlay, from port " +
+                              std::to_string(virtsvc::ServiceSlots::port_of(slot)) + " of " +
+                              to_string(service.underlay));
+  frame_is(view);
+  overlay::write_ethernet(frame_.start(), out->peer.load(), out->own_mac, net::kEtherIpv6);
+  finish(PacketVerdict::kSent, *out, net::kEthLen);
+}
+
+void Walk::to_client(const virtsvc::Service& service, uint16_t slot, translate::PacketView& view) {
+  const auto [client, out] = receiver_of_answer(shared_.tables.ports, service, slot);
+  if (!out) return drop("virtual service", DropReason::virtual_service_unknown);
+  if (rewrite_answer(view, service, client, 0) != translate::Outcome::kOk)
+    return drop("virtual service", DropReason::not_translatable);
+  note("virtual service", "to its client, as from " + to_string(service.config.virtual_address));
+  frame_is(view);
+  if (frame_.length() > out->max_frame) return drop("delivery", DropReason::packet_too_big);
+  overlay::write_ethernet(frame_.start(), out->peer.load(), out->own_mac, net::kEtherIpv4);
+  finish(PacketVerdict::kDelivered, *out, net::kEthLen);
+}
+
+// The packet has another extent now.
+void Walk::frame_is(const translate::PacketView& view) {
+  frame_.end_at(view.ip + view.length);
+  frame_.begin_at(view.ip - net::kEthLen);
 }
 
 void Walk::execute(const FlowProgram& program, const translate::Rewrite& rewrite) {
-  if (program.action == Action::kVirtualService) return virtual_service();
+  if (program.action == Action::kVirtualService) return execute_virtual(program, VirtualFlow::of(rewrite));
   uint8_t* ip = frame_.start() + packet_.l3;
   uint16_t ip_length = packet_.ip_length;
   Port* out = nullptr;
@@ -376,7 +442,7 @@ void Walk::finish(PacketVerdict verdict, const Port& out, uint16_t l3) {
   Ipv6Address target;
   std::memcpy(target.data(), frame_.start() + net::kEthLen + 24, target.size());
   note("output", (verdict == PacketVerdict::kLooped ? "back to this host, " : "by uplink " + out.netdev_name + ", ") +
-                     std::string("outer destination ") + to_string(target));
+                     std::string(l3 == kOuterHeaders ? "outer destination " : "destination ") + to_string(target));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // What would happen to a packet now: the steps of the worker's packet path on a copy of it, with the very code that
 // decides and rewrites there, and without any of its effects.
 //
-// Not foreseen is what depends on other packets: rates, full queues, and which flow makes room for a new one.
+// Not foreseen is what depends on other packets: rates, full queues, which flow makes room for a new one, and the
+// identification that a worker counts up for answers of virtual services, which is 0 here.
 #pragma once
 
 #include <vector>

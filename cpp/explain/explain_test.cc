@@ -394,6 +394,88 @@ TEST_F(Explain, WrongQuestionsAreRefused) {
   EXPECT_EQ(net.engine().explain_packet({"vm0", 0}, Frame(70000)).status, Status::BAD_REQUEST);
 }
 
+constexpr const char* kVirtual = "169.254.1.53";
+constexpr const char* kServer = "fc00:77::53";
+
+class ExplainVirtualServices : public Explain {
+ protected:
+  ExplainVirtualServices() : Explain(options()) {}
+
+  static EngineOptions options() {
+    EngineOptions options = default_options();
+    options.virtual_services = {{17, ip4(kVirtual), 53, ip6(kServer), 5353}};
+    return options;
+  }
+  static Frame ask(uint16_t source) { return udp_from_vm("10.0.0.1", kVirtual, source, 53); }
+  Frame plain(uint8_t proto, const Frame& transport) {
+    return ethernet(net.mac(kPf0), kRouterMac, 0x86dd,
+                    slice(from_vm(kServer, to_string(service().underlay), proto, transport), 14));
+  }
+  Frame answer(uint16_t port) { return plain(17, udp(5353, port)); }
+  virtsvc::Service& service() { return *net.impl().virtual_service_registry().services()[0]; }
+  virtsvc::Client client(unsigned vf, uint16_t port) {
+    return {net.impl().ports().by_device_name(device_name(vf))->id, port, ip4("10.0.0.1")};
+  }
+};
+
+TEST_F(ExplainVirtualServices, Requests) {
+  const ExplainedPart part = check(kVf0, ask(1000));
+  EXPECT_EQ(part.verdict, PacketVerdict::kSent);
+  EXPECT_EQ(part.device, netdev(kPf0));
+  EXPECT_EQ(part.after.source, IpAddress::v6(service().underlay));
+  EXPECT_EQ(part.after.source_port, 1025);
+  EXPECT_EQ(part.after.destination, ip(kServer));
+  EXPECT_TRUE(has_step(part, "virtual service", "without overlay, from port 1025"));
+  EXPECT_TRUE(has_step(part, "output", std::string(", destination ") + kServer));
+  EXPECT_EQ(check(kVf0, ask(1001)).after.source_port, 1026);
+  // The entry lives on, the slot passes to another client.
+  ASSERT_TRUE(service().slots.take(1, client(kVf1, 7), 0));
+  const ExplainedPart again = check(kVf0, ask(1000));
+  EXPECT_TRUE(again.used_flow);
+  EXPECT_EQ(again.after.source_port, 1027);
+}
+
+TEST_F(ExplainVirtualServices, Answers) {
+  check_once(kVf0, ask(1000));
+  const ExplainedPart part = check_once(kPf0, answer(1025));
+  EXPECT_EQ(part.verdict, PacketVerdict::kDelivered);
+  EXPECT_EQ(part.interface_id, "vm0");
+  EXPECT_TRUE(part.used_flow);
+  EXPECT_EQ(part.after.source, ip(kVirtual));
+  EXPECT_EQ(part.after.destination_port, 1000);
+  EXPECT_TRUE(has_step(part, "virtual service", std::string("as from ") + kVirtual));
+}
+
+TEST_F(ExplainVirtualServices, AnswersWithoutAFlow) {
+  ASSERT_TRUE(service().slots.take(7, client(kVf0, 1000), 0));
+  const ExplainedPart part = check_once(kPf0, answer(1031));
+  EXPECT_EQ(part.verdict, PacketVerdict::kDelivered);
+  EXPECT_FALSE(part.used_flow);
+  EXPECT_EQ(part.after.destination_port, 1000);
+}
+
+TEST_F(ExplainVirtualServices, Drops) {
+  check_once(kVf0, ask(1000));
+  expect_drop(kPf0, answer(1026), DropReason::virtual_service_unknown);
+  expect_drop(kPf0, slice(answer(1025), 0, 58), DropReason::truncated);
+  expect_drop(kVf0, udp_from_vm("10.0.0.9", kVirtual, 1000, 53), DropReason::spoofed_source);
+  Frame error = {1, 4, 0, 0, 0, 0, 0, 0};
+  const Frame quoted = slice(from_vm(to_string(service().underlay), kServer, 17, udp(1025, 5353)), 14);
+  error.insert(error.end(), quoted.begin(), quoted.end());
+  expect_drop(kPf0, plain(58, error), DropReason::not_translatable);
+  const size_t room = net.impl().ports().uplink(0)->max_frame - 54;
+  expect_drop(kVf0, from_vm("10.0.0.1", kVirtual, 17, udp(1000, 53, room - 7)), DropReason::packet_too_big);
+  for (unsigned pf = 0; pf < 2; ++pf) net.impl().ports().uplink(pf)->link_up = false;
+  expect_drop(kVf0, ask(1000), DropReason::uplink_down);
+  for (unsigned pf = 0; pf < 2; ++pf) net.impl().ports().uplink(pf)->link_up = true;
+}
+
+TEST_F(ExplainVirtualServices, NoPortLeft) {
+  for (uint16_t slot = 0; slot < virtsvc::ServiceSlots::kCount; ++slot)
+    ASSERT_TRUE(service().slots.take(slot, client(kVf1, slot), 0));
+  expect_drop(kVf0, ask(1000), DropReason::virtual_service_full);
+}
+
 class ExplainObserving : public Explain {
  protected:
   static EngineOptions options() {

@@ -4,7 +4,6 @@
 #include "net/checksum.h"
 #include "worker/burst.h"
 #include "worker/packet_steps.h"
-#include "worker/virtual_service.h"
 
 namespace ironcore {
 namespace {
@@ -118,19 +117,19 @@ void Worker::take_from_uplink(Port& port, rte_mbuf** frames, unsigned count, boo
 // Without overlay come answers of virtual services, which go on as flows, and errors of routers.
 bool Worker::take_plain(Port& port, rte_mbuf* frame, FlowKey& key, ParsedPacket& packet) {
   const uint8_t* start = data_of(frame);
-  const uint8_t* ip = start + net::kEthLen;
-  const uint16_t type = net::load<uint16_t>(start + 12);
-  const bool ours = type == net::kEtherIpv6 && ip[0] >> 4 == 6 && net::load<uint64_t>(ip + 24) == tables_.host_prefix;
-  key.scope = net::load<uint64_t>(ip + 32);
-  key.side = Side::kUplink;
-  if (ours && shared_.virtual_services && is_virtual_service(key.scope)) {
-    const DropReason reason = parse_ipv6(start, net::kEthLen, frame->data_len, key, packet);
-    if (reason == kNoDrop) {
+  if (shared_.virtual_services)
+    if (const auto reason = parse_answer(start, frame->data_len, tables_.host_prefix, key, packet)) {
+      if (*reason != kNoDrop) {
+        drop(port, frame, *reason);
+        return false;
+      }
       if (checksum_missing(frame)) complete_checksum(frame, key, packet);
       return true;
     }
-    drop(port, frame, reason);
-  } else if (ours && ip[6] == net::kIcmp6) {
+  const uint8_t* ip = start + net::kEthLen;
+  const uint16_t type = net::load<uint16_t>(start + 12);
+  const bool ours = type == net::kEtherIpv6 && ip[0] >> 4 == 6 && net::load<uint64_t>(ip + 24) == tables_.host_prefix;
+  if (ours && ip[6] == net::kIcmp6) {
     take_underlay_error(port, frame);
   } else {
     drop(port, frame, unsupported_ether_type(type, false));

@@ -2,7 +2,6 @@
 #include "overlay/outer_header.h"
 #include "worker/burst.h"
 #include "worker/packet_steps.h"
-#include "worker/virtual_service.h"
 
 namespace ironcore {
 namespace {

@@ -46,8 +46,11 @@ void Worker::forward_slowly(Port& port, const InterfaceView* from, Burst& burst,
 }
 
 Decision Worker::decide(const FlowKey& key, const InterfaceView* from, const FlowContent* before, TakePorts& ports) {
-  if (shared_.virtual_services)
-    if (auto decision = decide_virtual(key, from)) return *std::move(decision);
+  if (shared_.virtual_services) {
+    TakeSlots slots(tick_, shared_.observer);
+    if (auto decision = decide_virtual(tables_, *shared_.virtual_services, slots, from, key))
+      return *std::move(decision);
+  }
   const DecisionContext context{tables_, ports, before};
   return decide_flow(context, from, key);
 }

@@ -1,7 +1,6 @@
 // What a worker tells whoever traces. None of it runs while nobody does.
 #include "trace/session.h"
 #include "worker/burst.h"
-#include "worker/virtual_service.h"
 
 namespace ironcore {
 

@@ -17,10 +17,10 @@
 #include "translate/rewrite.h"
 #include "virtsvc/registry.h"
 #include "worker/stats.h"
+#include "worker/virtual_service.h"
 
 namespace ironcore {
 
-struct VirtualFlow;
 namespace overlay {
 struct TooBigNotice;
 }
@@ -94,6 +94,16 @@ class Worker {
     FlowEntry* entry = nullptr;  // of a flow that was decided again
   };
   class TakePorts;
+  // Gives clients slots, and tells who wants to know.
+  class TakeSlots final : public SlotChoice {
+   public:
+    TakeSlots(Tick now, FlowObserver* observer) : now_(now), observer_(observer) {}
+    std::optional<uint16_t> slot_for(virtsvc::Service& service, const virtsvc::Client& client) override;
+
+   private:
+    const Tick now_;
+    FlowObserver* const observer_;
+  };
 
   void receive_from_vm(Port& port, rte_mbuf** frames, unsigned count);
   void receive_from_uplink(Port& port, rte_mbuf** frames, unsigned count, bool spread);
@@ -136,8 +146,6 @@ class Worker {
                                                  FlowKey key) const;
 
   // Virtual services.
-  std::optional<uint16_t> take_slot(virtsvc::Service& service, const virtsvc::Client& client);
-  std::optional<Decision> decide_virtual(const FlowKey& key, const InterfaceView* from);
   void execute_virtual(Port& port, const FlowProgram& program, VirtualFlow flow, rte_mbuf* frame,
                        const ParsedPacket& packet);
   void to_server(Port& port, const FlowProgram& program, virtsvc::Service& service, uint16_t slot, rte_mbuf* frame,
