@@ -11,6 +11,8 @@ template <typename... Cases>
 struct Overloaded : Cases... {
   using Cases::operator()...;
 };
+template <typename... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;  // clang before 17 needs it spelt out
 
 MessageType type_of(Bytes frame) { return static_cast<MessageType>(frame[kHeaderLength - 1]); }
 
