@@ -76,22 +76,22 @@ Result<CreateInterfaceReply> Engine::Impl::create_interface(const CreateInterfac
       request.preferred_underlay ? *request.preferred_underlay : addresses_.generate(UnderlayType::kInterface);
   const UnderlayObject object{UnderlayType::kInterface, port->id, request.vni, {}};
   if (!underlay_.insert(underlay, object)) return Status::VNF_INSERT;
-  rollback.add([&] { underlay_.erase(object); });
+  rollback.add([this, object] { underlay_.erase(object); });
 
   if (find(request.id)) return Status::VM_HANDLE;
 
   Vni* vni = vnis_.acquire(request.vni);
   if (!vni) return Status::VNI_INIT4;
-  rollback.add([&] { release_vni(*vni); });
+  rollback.add([this, vni] { release_vni(*vni); });
 
   const Route route = Route::to_port(port->id);
   if (request.ipv4 != Ipv4Address{}) {
     if (const Status status = vni->routes.add(host_route(request.ipv4), route); status != Status::OK) return status;
-    rollback.add([&] { vni->routes.remove(host_route(request.ipv4)); });
+    rollback.add([vni, added = host_route(request.ipv4)] { vni->routes.remove(added); });
   }
   if (request.ipv6 != Ipv6Address{}) {
     if (const Status status = vni->routes.add(host_route(request.ipv6), route); status != Status::OK) return status;
-    rollback.add([&] { vni->routes.remove(host_route(request.ipv6)); });
+    rollback.add([vni, added = host_route(request.ipv6)] { vni->routes.remove(added); });
   }
   if (const Status status = check_meter(request); status != Status::OK) return status;
   if (!ports_.start(*port)) return Status::PORT_START;

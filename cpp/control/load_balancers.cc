@@ -29,11 +29,11 @@ Result<Ipv6Address> Engine::Impl::create_load_balancer(std::string_view id, uint
   Rollback rollback;
   Vni* vni = vnis_.acquire(vni_number);
   if (!vni) return Status::VNI_INIT4;
-  rollback.add([&] { release_vni(*vni); });
+  rollback.add([this, vni] { release_vni(*vni); });
   const uint16_t slot = free_balancer_slots_.back();
   const UnderlayObject object = balancer_object(slot, vni_number, ip);
   if (!underlay_.insert(underlay, object)) return Status::VNF_INSERT;
-  rollback.add([&] { underlay_.erase(object); });
+  rollback.add([this, object] { underlay_.erase(object); });
   const auto change = load_balancers_.create({std::string(id), vni_number, ip, ports, underlay});
   if (!change.ok()) return change.status;
   rollback.commit();
