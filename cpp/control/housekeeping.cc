@@ -28,6 +28,8 @@ void Engine::Impl::run_housekeeping() {
         if (ports_.refresh_link(*uplink))
           events_.add(uplink->link_up.load() ? EventType::kLinkUp : EventType::kLinkDown, uplink->netdev_name);
       note_table_levels();
+      flows_.populate_ahead();
+      if (nat_ports_.size() > 0) nat_ports_.populate_ahead();
       next_link_check = now + kRound;
     }
     // At once, so that a VM answers and its MAC is known: after a restart of the engine its packets wait for that.

@@ -108,6 +108,7 @@ Result<Ipv6Address> Engine::Impl::create_nat(std::string_view id, const IpAddres
     return status;
   }
   record = PublicRecord{nat_ip, underlay, min_port, max_port};
+  nat_ports_.populate_ahead();
   publish(*interface);
   events_.add(EventType::kNatCreated, id, interface->vni->number, port_range(nat_ip, min_port, max_port));
   return underlay;

@@ -1,5 +1,5 @@
-// Steps of a control call, taken back in reverse order unless the whole succeeds. Locals made after the Rollback are gone
-// when it runs: steps hold copies of what they need.
+// Steps of a control call, taken back in reverse order unless the whole succeeds. Locals made after the Rollback are
+// gone when it runs: steps hold copies of what they need.
 #pragma once
 
 #include <functional>

@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "core/mapped_array.h"
 #include "core/rcu.h"
 #include "ironcore/drop_reason.h"
 #include "ironcore/status.h"
@@ -57,6 +58,30 @@ TEST(ReclaimerGrace, WaitsForEveryOnlineReaderOnly) {
   reclaimer.defer([&] { ++done; });
   EXPECT_EQ(reclaimer.run_due(), 0u);
   EXPECT_EQ(done, 2);
+}
+
+// Whether the memory around an element is there.
+template <typename T>
+bool is_resident(const MappedArray<T>& array, size_t at) {
+  unsigned char state = 0;
+  auto* page = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(&array[at]) & ~uintptr_t{4095});
+  EXPECT_EQ(mincore(page, 1, &state), 0);
+  return state & 1;
+}
+
+TEST(MappedArray, TakesItsMemoryWhenToldTo) {
+  constexpr size_t kCount = 4 << 20, kSome = 1 << 20;  // 32 MiB
+  MappedArray<uint64_t> array(kCount);
+  EXPECT_FALSE(is_resident(array, 0));
+  array.populate(kSome);
+  EXPECT_TRUE(is_resident(array, 0));
+  EXPECT_TRUE(is_resident(array, kSome - 1));
+  EXPECT_FALSE(is_resident(array, kCount - 1));
+  array[7] = 7;
+  array.populate(2 * kCount);
+  EXPECT_TRUE(is_resident(array, kCount - 1));
+  EXPECT_EQ(array[7], 7u);
+  EXPECT_EQ(array[kCount - 1], 0u);
 }
 
 }  // namespace

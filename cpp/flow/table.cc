@@ -1,12 +1,10 @@
 #include "flow/table.h"
 
 #include <rte_pause.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <algorithm>
 #include <bit>
-#include <new>
 #include <stdexcept>
 
 namespace ironcore {
@@ -18,16 +16,8 @@ constexpr size_t kReleaseBatch = 64;
 // Two entries per bucket of eight on average: that both buckets of a key are full happens once in a million inserts
 // into a full table. Small tables can afford even less.
 constexpr uint64_t kMinBuckets = 4096;
-constexpr size_t kHugePage = 2 << 20;
-
-void* map_zeroed(size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  madvise(memory, bytes, MADV_HUGEPAGE);  // fewer TLB misses where the system allows it
-  return memory;
-}
-
-size_t round_up(size_t bytes) { return (bytes + kHugePage - 1) & ~(kHugePage - 1); }
+// What workers can use between two calls of populate_ahead, at half a million new connections per second.
+constexpr size_t kPopulatedAhead = 1 << 18;
 
 FlowHash random_hash() {
   uint64_t secret[4];
@@ -69,22 +59,19 @@ class FlowTable::TwoLocks {
 FlowTable::FlowTable(uint32_t capacity, Rcu& rcu)
     : capacity_(capacity),
       mask_(std::bit_ceil(std::max(uint64_t{capacity} / 2, kMinBuckets)) - 1),
+      buckets_(mask_ + 1),
+      entries_(size_t{capacity} + 1),
       hash_(random_hash()),
       rcu_(rcu) {
-  bucket_bytes_ = round_up((mask_ + 1) * sizeof(FlowBucket));
-  entry_bytes_ = round_up((size_t{capacity} + 1) * sizeof(FlowEntry));
-  buckets_ = static_cast<FlowBucket*>(map_zeroed(bucket_bytes_));
-  try {
-    entries_ = static_cast<FlowEntry*>(map_zeroed(entry_bytes_));
-  } catch (...) {
-    munmap(buckets_, bucket_bytes_);
-    throw;
-  }
+  buckets_.populate(mask_ + 1);
+  populate_ahead();
 }
 
-FlowTable::~FlowTable() {
-  munmap(buckets_, bucket_bytes_);
-  munmap(entries_, entry_bytes_);
+void FlowTable::populate_ahead() {
+  std::unique_lock lock(shared_mutex_);
+  const size_t used = next_unused_;
+  lock.unlock();
+  entries_.populate(used + kPopulatedAhead);
 }
 
 FlowEntry* FlowTable::find_in(const FlowBucket& bucket, const FlowKey& key, uint16_t tag, unsigned* slot) const {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/mapped_array.h"
 #include "core/rcu.h"
 #include "flow/entry.h"
 
@@ -46,9 +47,9 @@ class FlowPool {
 
 class FlowTable {
  public:
-  // `capacity` entries of 192 bytes and half as many buckets of 64; the memory is taken from the system when touched.
+  // `capacity` entries of 192 bytes, whose memory is taken from the system shortly before use, and half as many buckets
+  // of 64.
   FlowTable(uint32_t capacity, Rcu& rcu);
-  ~FlowTable();
   FlowTable(const FlowTable&) = delete;
   FlowTable& operator=(const FlowTable&) = delete;
 
@@ -109,7 +110,7 @@ class FlowTable {
   }
   FlowEntry& at(uint32_t index) const { return entries_[index]; }
   FlowRef ref(const FlowEntry& entry) const {
-    return {static_cast<uint32_t>(&entry - entries_), entry.sequence.load(std::memory_order_relaxed)};
+    return {static_cast<uint32_t>(&entry - entries_.data()), entry.sequence.load(std::memory_order_relaxed)};
   }
 
   // Takes back what readers can no longer see. Each worker calls it with its own pool now and then.
@@ -125,6 +126,10 @@ class FlowTable {
     const uint32_t index = bucket.entries[at].load(std::memory_order_acquire);
     return index ? &entries_[index] : nullptr;
   }
+
+  // Takes memory for the next entries, so that workers need not wait for it. To be called again and again, by one
+  // thread.
+  void populate_ahead();
 
   uint64_t size() const { return used_.load(std::memory_order_relaxed); }
   uint64_t capacity() const { return capacity_; }
@@ -150,10 +155,9 @@ class FlowTable {
   void release_index(FlowPool& pool, uint32_t index);
 
   const uint32_t capacity_;
-  uint64_t mask_;
-  FlowBucket* buckets_;
-  FlowEntry* entries_;  // [0] is never used
-  size_t bucket_bytes_, entry_bytes_;
+  const uint64_t mask_;
+  MappedArray<FlowBucket> buckets_;
+  MappedArray<FlowEntry> entries_;  // [0] is never used
   FlowHash hash_;
   Rcu& rcu_;
   std::atomic<uint64_t> used_{0};

@@ -23,6 +23,7 @@ class Buckets {
 
   size_t size() const { return size_t{mask_} + 1; }
   Head& operator[](uint64_t hash) const { return heads_[hash & mask_]; }
+  void populate() { heads_.populate(size()); }
   void prefetch(uint64_t hash) const { __builtin_prefetch(&heads_[hash & mask_], 1); }
 
  private:

@@ -1,36 +1,14 @@
 // A fixed number of nodes, handed out by index from 1 (0: none) without locks. A node's content is left as it was.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
+
+#include "core/mapped_array.h"
 
 namespace ironcore::nat {
-
-// Zeroed memory that the system provides when it is touched.
-template <typename T>
-class MappedArray {
- public:
-  explicit MappedArray(size_t count) : bytes_(count * sizeof(T)) {
-    void* memory = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    madvise(memory, bytes_, MADV_HUGEPAGE);  // fewer TLB misses where the system allows it
-    at_ = static_cast<T*>(memory);
-  }
-  ~MappedArray() { munmap(at_, bytes_); }
-  MappedArray(const MappedArray&) = delete;
-  MappedArray& operator=(const MappedArray&) = delete;
-
-  T& operator[](size_t i) const { return at_[i]; }
-
- private:
-  const size_t bytes_;
-  T* at_;
-};
 
 template <typename Node>
 class Pool {
@@ -53,6 +31,13 @@ class Pool {
     }
   }
 
+  // Takes memory for the next nodes, so that nobody waits for it who takes them. For one thread.
+  void populate_ahead() {
+    const size_t wanted = size_t{fresh_.load(std::memory_order_relaxed)} + kPopulatedAhead;
+    nodes_.populate(wanted);
+    below_.populate(wanted);
+  }
+
   void give(uint32_t index) {
     std::atomic<uint64_t>& top = tops_[stripe()].top;
     uint64_t old = top.load(std::memory_order_relaxed);
@@ -63,6 +48,7 @@ class Pool {
 
  private:
   static constexpr unsigned kStripes = 16;
+  static constexpr size_t kPopulatedAhead = 1 << 16;
 
   // Stacks of free nodes, one per thread as long as there are few. The upper half of `top` counts changes, so that a
   // thread that was interrupted does not mistake a stack for the one it has read.

@@ -123,6 +123,11 @@ struct Table {
     __builtin_prefetch(&nodes[Locked<Node>::index_in(buckets[hash].load(std::memory_order_relaxed))]);
   }
 
+  void populate_ahead() {
+    nodes.populate_ahead();
+    buckets.populate();
+  }
+
   Pool<Node> nodes;
   Buckets buckets;
 };
@@ -409,6 +414,13 @@ uint64_t NatPorts::flows_of(uint32_t vni, const IpAddress& address) const {
 }
 
 // Calls that find the table full count for a moment.
+void NatPorts::populate_ahead() {
+  tables_->sources.populate_ahead();
+  tables_->destinations.populate_ahead();
+  tables_->flows.populate_ahead();
+  tables_->vms.populate_ahead();
+}
+
 uint64_t NatPorts::size() const { return std::min(tables_->count.load(std::memory_order_relaxed), tables_->capacity); }
 uint64_t NatPorts::capacity() const { return tables_->capacity; }
 

@@ -93,6 +93,10 @@ class NatPorts {
   // Visits, without a lock, every mapping that exists throughout, once; those that come or go meanwhile maybe.
   void for_each(const std::function<void(const NatMapping&)>& visit) const;
 
+  // Takes memory for the next mappings, so that allocate() need not wait for it. To be called when there is a NAT, and
+  // then again and again, by one thread.
+  void populate_ahead();
+
   uint64_t flows_of(uint32_t vni, const IpAddress& address) const;  // mappings of that VM address
   uint64_t size() const;
   uint64_t capacity() const;
