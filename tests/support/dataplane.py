@@ -19,6 +19,10 @@ from tests.lab.namespace import Namespace
 from tests.support.dpservice import Dpservice
 
 HOST, REMOTE = "fc00:1::1", "fc00:2::d000:0:1"
+VNI = 100
+VM4, VM6 = "10.0.0.1", "2001:db8::1"
+OUT4, OUT6 = "198.51.100.7", "2001:db8:9::9"
+"""The first VM, and what lies outside."""
 ROUTER_MAC, VM_MAC, GATEWAY_MAC = "0a:00:00:00:00:fe", "52:54:00:00:00:01", "02:00:00:00:00:01"
 UPLINKS, VMS = ("pf0", "pf1"), ("vf0", "vf1", "vf2", "vf3")
 OPTIONS = ("--pf0=pf0", "--pf1=pf1", "--vf-pattern=vf", "--nic-type=tap", f"--ipv6={HOST}", "--enable-ipv6-overlay",

@@ -12,7 +12,12 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from tests.support.dataplane import (
+    OUT4,
+    OUT6,
     REMOTE,
+    VM4,
+    VM6,
+    VNI,
     Host,
     address_of,
     ends,
@@ -29,9 +34,7 @@ from tests.support.dataplane import (
     udp,
 )
 
-VNI = 100
-VM4, VM6, VM4_2, VM6_2 = "10.0.0.1", "2001:db8::1", "10.0.0.2", "2001:db8::2"
-OUT4, OUT6 = "198.51.100.7", "2001:db8:9::9"
+VM4_2, VM6_2 = "10.0.0.2", "2001:db8::2"
 VIP, NAT, BALANCED = "203.0.113.9", "203.0.113.1", "203.0.113.5"
 
 
@@ -39,22 +42,6 @@ VIP, NAT, BALANCED = "203.0.113.9", "203.0.113.1", "203.0.113.5"
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with tap_host(f"dpf{os.getpid()}", tmp_path_factory.mktemp("dpservice")) as host:
         yield host
-
-
-@pytest.fixture
-def host(running: Host) -> Iterator[Host]:
-    """A VM with default routes in both families, and whatever the test adds; all of it goes in the end."""
-    running.interface(0, VNI, VM4, VM6)
-    for prefix in ("0.0.0.0/0", "::/0"):
-        running.route(VNI, prefix)
-    yield running
-    running.reset()
-
-
-@pytest.fixture
-def underlay(host: Host) -> str:
-    interface = host.stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm0")).interface
-    return interface.underlay_route.decode()
 
 
 @pytest.mark.parametrize(

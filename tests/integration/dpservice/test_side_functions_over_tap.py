@@ -18,7 +18,12 @@ from scapy.utils import checksum
 from tests.support.dataplane import (
     GATEWAY_MAC,
     HOST,
+    OUT4,
+    OUT6,
     ROUTER_MAC,
+    VM4,
+    VM6,
+    VNI,
     Host,
     address_of,
     ends,
@@ -35,9 +40,6 @@ from tests.support.dataplane import (
     with_right_checksums,
 )
 
-VNI = 100
-VM4, VM6 = "10.0.0.1", "2001:db8::1"
-OUT4, OUT6 = "198.51.100.7", "2001:db8:9::9"
 VIP6, NAT6 = "2001:db8:99::9", "2001:db8:99::1"
 SINK = "fc00:9::9"
 VIRTUAL, SERVER, OTHER_SERVER = "169.254.1.53", "fc00:77::53", "fc00:77::54"
@@ -54,21 +56,6 @@ ROOM = 1500 - 40
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with tap_host(f"dps{os.getpid()}", tmp_path_factory.mktemp("dpservice"), *OPTIONS) as host:
         yield host
-
-
-@pytest.fixture
-def host(running: Host) -> Iterator[Host]:
-    """A VM with default routes in both families, and whatever the test adds; all of it goes in the end."""
-    running.interface(0, VNI, VM4, VM6)
-    for prefix in ("0.0.0.0/0", "::/0"):
-        running.route(VNI, prefix)
-    yield running
-    running.reset()
-
-
-@pytest.fixture
-def underlay(host: Host) -> str:
-    return host.stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm0")).interface.underlay_route.decode()
 
 
 def without_overlay(source: str, destination: str, transport: Packet) -> Packet:
