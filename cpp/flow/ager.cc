@@ -59,8 +59,12 @@ FlowRef FlowAger::victim(const FlowTable& table, std::optional<uint16_t> port) c
     const auto& slot = slots_[(second_ + ahead) % kSlots];
     for (size_t i = ahead == 0 ? done_in_slot_ : 0; i < slot.size() && looks < kVictimLooks; ++i, ++looks) {
       const FlowEntry* entry = table.get(slot[i]);
-      if (!entry || (port && entry->owner.port != *port) || entry->tcp_established.load(std::memory_order_relaxed))
-        continue;
+      if (!entry || (port && entry->owner.port != *port)) continue;
+      if (limits_.is_over(entry->owner)) {
+        if (port) continue;  // counts no more
+        return slot[i];
+      }
+      if (entry->tcp_established.load(std::memory_order_relaxed)) continue;
       const TcpState state = TcpTrack::unpack(entry->tcp.load(std::memory_order_relaxed)).state;
       if (entry->owner.timeout == TimeoutClass::kTcp && (state == TcpState::kSyn || state == TcpState::kSynAck))
         return slot[i];

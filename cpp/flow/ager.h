@@ -23,8 +23,9 @@ class FlowAger {
   // is left: it is done by later calls before anything newer.
   bool advance(const FlowTable& table, Tick now, unsigned limit, const std::function<void(FlowRef)>& expire);
 
-  // A connection to give up for a new one: half-open TCP first, else one without established TCP that has little time
-  // left. Only `port`'s if given. Looks at a bounded number of entries; none: index 0.
+  // A connection to give up for a new one: one that is over or half-open TCP first, else one without established TCP
+  // that has little time left. Only one that counts for the interface of `port`, if given. Looks at a bounded number of
+  // entries; none: index 0.
   FlowRef victim(const FlowTable& table, std::optional<uint16_t> port) const;
 
  private:

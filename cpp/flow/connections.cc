@@ -60,8 +60,8 @@ bool Connections::make_room(std::optional<uint16_t> port) {
 
 Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const Decision& decision, Tick now,
                                       const IsAnswerTo& is_answer_to) {
-  const uint16_t port = decision.forward.content.owner.port;
-  if (!limits_.take(port) && !(make_room(port) && limits_.take(port))) return {nullptr, Refusal::kQuota};
+  const FlowOwner& owner = decision.forward.content.owner;
+  if (!limits_.take(owner) && !(make_room(owner.port) && limits_.take(owner))) return {nullptr, Refusal::kQuota};
 
   FlowEntry* reply = nullptr;
   bool reply_is_ours = false;
@@ -84,7 +84,7 @@ Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const D
   }
   if (!inserted.created) {
     // No room, or another worker was faster: its connection is this one.
-    limits_.give_back(port);
+    limits_.give_back(owner);
     if (reply_is_ours) flows_.remove(pool_, flows_.ref(*reply));
     return {inserted.entry, inserted.entry ? Refusal::kNone : Refusal::kTableFull};
   }
@@ -98,7 +98,7 @@ Connections::Begun Connections::begin(const FlowKey& key, uint64_t hash, const D
 // The opposite direction was entered by itself, by another worker or before its answer could be foreseen: this is it.
 Connections::Begun Connections::join(FlowEntry& original, const FlowKey& key, uint64_t hash, const Decision& decision,
                                      Tick now) {
-  limits_.give_back(decision.forward.content.owner.port);
+  limits_.give_back(decision.forward.content.owner);
   const auto inserted = insert(key, hash, decision.forward, now);
   if (inserted.created) link_directions(flows_, original, *inserted.entry);
   return {inserted.entry, inserted.entry ? Refusal::kNone : Refusal::kTableFull, inserted.created};
@@ -120,6 +120,7 @@ Connections::Pair Connections::update(FlowEntry& original, const Decision& decis
   if (!renewed) return {nullptr, nullptr};
   if (renewed != &original) {
     ager_.watch(flows_, flows_.ref(*renewed), now);
+    if (counts_for_quota(original.owner)) limits_.move(original.owner, renewed->owner);
     if (original.owner.nat && (!renewed->owner.nat || renewed->rewrite != original.rewrite)) {
       release_nat(original);
       tell(ConnectionChange::kEnded, original);
@@ -159,7 +160,7 @@ void Connections::end(FlowEntry& entry) {
   const FlowRef peer = original->peer();
   if (!flows_.remove(pool_, flows_.ref(*original))) return;
   const bool answerable = peer.index && flows_.remove(pool_, peer);
-  if (counts_for_quota(original->owner)) limits_.give_back(original->owner.port);
+  if (counts_for_quota(original->owner)) limits_.give_back(original->owner);
   // Without its answer's entry the port has passed on to a later flow between the same ends.
   if (original->owner.nat && answerable) release_nat(*original);
   tell(ConnectionChange::kEnded, *original);

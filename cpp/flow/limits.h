@@ -51,12 +51,12 @@ class FlowLimits {
   }
   uint32_t quota(uint16_t port) const { return (*ports_)[port].quota.load(std::memory_order_relaxed); }
 
-  // The interface that uses the device now, 0: none. Connections of others are over.
+  // The interface that uses the device now, 0: none. Connections of others are over, and count no more.
   void set_instance(uint16_t port, uint64_t instance) {
-    (*ports_)[port].instance.store(static_cast<uint32_t>(instance), std::memory_order_relaxed);
+    (*ports_)[port].use.store(instance << 32, std::memory_order_relaxed);
   }
   bool is_over(const FlowOwner& owner) const {
-    return (*ports_)[owner.port].instance.load(std::memory_order_relaxed) != owner.instance;
+    return instance_of((*ports_)[owner.port].use.load(std::memory_order_relaxed)) != owner.instance;
   }
 
   // Seconds.
@@ -66,24 +66,45 @@ class FlowLimits {
     return (owner.one_way ? limits.forwarded : limits.established).load(std::memory_order_relaxed);
   }
 
-  // Takes one of the port's connections; false if it has none left.
-  bool take(uint16_t port) {
-    PortLimits& limits = (*ports_)[port];
+  // Takes one of the interface's connections; false if it has none left. One of a gone interface is over as soon as it
+  // has begun.
+  bool take(const FlowOwner& owner) {
+    PortLimits& limits = (*ports_)[owner.port];
     const uint32_t quota = limits.quota.load(std::memory_order_relaxed);
-    if (limits.connections.fetch_add(1, std::memory_order_relaxed) < quota || quota == 0) return true;
-    give_back(port);
-    return false;
+    return count(owner, 1, quota == 0 ? UINT32_MAX : quota);
   }
-  void give_back(uint16_t port) { (*ports_)[port].connections.fetch_sub(1, std::memory_order_relaxed); }
-  uint32_t connections(uint16_t port) const { return (*ports_)[port].connections.load(std::memory_order_relaxed); }
+  void give_back(const FlowOwner& owner) { count(owner, -1, UINT32_MAX); }
+  // A connection counts for another interface from now on, however many that one has.
+  void move(const FlowOwner& from, const FlowOwner& to) {
+    give_back(from);
+    count(to, 1, UINT32_MAX);
+  }
+  uint32_t connections(uint16_t port) const {
+    return static_cast<uint32_t>((*ports_)[port].use.load(std::memory_order_relaxed));
+  }
 
  private:
   static constexpr uint32_t kFragmentSeconds = 15;  // as long as a receiver may wait for the rest at least (RFC 1122)
 
   struct PortLimits {
     std::atomic<uint32_t> idle[kTimeoutClasses]{};
-    std::atomic<uint32_t> established{0}, forwarded{0}, quota{0}, connections{0}, instance{0};
+    std::atomic<uint32_t> established{0}, forwarded{0}, quota{0};
+    std::atomic<uint64_t> use{0};  // upper half: low half of the interface's instance number; lower: its connections
   };
+
+  static uint32_t instance_of(uint64_t use) { return static_cast<uint32_t>(use >> 32); }
+
+  bool count(const FlowOwner& owner, int32_t change, uint32_t below) {
+    std::atomic<uint64_t>& use = (*ports_)[owner.port].use;
+    uint64_t seen = use.load(std::memory_order_relaxed);
+    do {
+      const auto connections = static_cast<uint32_t>(seen);
+      if (instance_of(seen) != owner.instance || (change < 0 && connections == 0)) return true;
+      if (connections >= below) return false;
+    } while (!use.compare_exchange_weak(seen, seen + static_cast<uint64_t>(change), std::memory_order_relaxed));
+    return true;
+  }
+
   std::unique_ptr<std::array<PortLimits, RTE_MAX_ETHPORTS>> ports_;
 };
 

@@ -377,6 +377,59 @@ TEST(Quota, OneInterfaceCannotTakeTheTable) {
   EXPECT_EQ(net.worker().flows_evicted, 19u);
 }
 
+TEST(Quota, ConnectionsOfAGoneInterfaceDoNotCount) {
+  EngineOptions options = default_options();
+  options.flow_quota = 3;
+  Harness net(options);
+  const auto flows = [&](const char* id) {
+    for (const InterfaceState& state : net.engine().list_interface_states())
+      if (state.info.id == id) return state.flows;
+    return UINT32_MAX;
+  };
+  for (int round = 0; round < 2; ++round) {
+    net.add_interface(kVf0, 100, "10.0.0.1");
+    if (round == 0) net.engine().create_route(100, prefix("0.0.0.0/0"), 100, ip(kRemote));
+    const Ipv6Address underlay = net.engine().get_interface("vm0").value.underlay;
+    for (uint16_t port = 1; port <= 3; ++port) {
+      net.forward(kVf0, from_vm("10.0.0.1", "9.9.9.9", 6, tcp(port, 80, 0x10)), kPf0);
+      net.forward(kPf0, overlay(kRemote, underlay, from_vm("9.9.9.9", "10.0.0.1", 6, tcp(80, port, 0x10))), kVf0);
+    }
+    EXPECT_EQ(flows("vm0"), 3u);
+    net.expect_drop(kVf0, from_vm("10.0.0.1", "9.9.9.9", 6, tcp(4, 80, 0x02)), DropReason::flow_quota);
+    if (round == 0) {
+      net.add_interface(kVf1, 100, "10.0.0.2");  // the network stays
+      ASSERT_EQ(net.engine().delete_interface("vm0"), Status::OK);
+    }
+  }
+  // Those of the first one are forgotten meanwhile, and take nothing from the second one's count.
+  net.advance(1000);
+  EXPECT_EQ(net.impl().flows().size(), 6u);
+  EXPECT_EQ(flows("vm0"), 3u);
+}
+
+TEST(Quota, AConnectionCountsForTheInterfaceThatHasItNow) {
+  Harness net;
+  net.add_interface(kVf0, 100, "10.0.0.1");
+  net.add_interface(kVf1, 100, "10.0.0.2");
+  const auto flows = [&] {
+    std::map<std::string, uint32_t> counts;
+    for (const InterfaceState& state : net.engine().list_interface_states()) counts[state.info.id] = state.flows;
+    return counts;
+  };
+  using Counts = std::map<std::string, uint32_t>;
+  const Ipv6Address underlay = ip6("fc00:1::8000:0:7");
+  const Frame syn = overlay(kRemote, underlay, from_vm("9.9.9.9", "203.0.113.9", 6, tcp(80, 22, 0x02)));
+  ASSERT_TRUE(net.engine().create_vip("vm0", ip("203.0.113.9"), underlay).ok());
+  net.forward(kPf0, syn, kVf0);
+  EXPECT_EQ(flows(), (Counts{{"vm0", 1}, {"vm1", 0}}));
+  ASSERT_EQ(net.engine().delete_vip("vm0"), Status::OK);
+  ASSERT_TRUE(net.engine().create_vip("vm1", ip("203.0.113.9"), underlay).ok());
+  net.forward(kPf0, syn, kVf1);
+  EXPECT_EQ(flows(), (Counts{{"vm0", 0}, {"vm1", 1}}));
+  net.advance(1000);
+  EXPECT_EQ(flows(), (Counts{{"vm0", 0}, {"vm1", 0}}));
+}
+
 TEST(Timeouts, DifferByProtocol) {
   EngineOptions options = default_options();
   options.flow_timeouts = {3600, 10, 20, 5, 40, 600};

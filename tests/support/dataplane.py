@@ -86,6 +86,7 @@ class Host:
     """The engine's host. Calls fail the test if the engine refuses; those that create return the underlay address."""
 
     def __init__(self, service: Dpservice, namespace: Namespace) -> None:
+        self.namespace = namespace
         self.channel = service.channel()
         self.stub = service.stub()
         self.wires = {name: Wire(namespace, name) for name in (*UPLINKS, *VMS)}
@@ -239,6 +240,14 @@ def with_right_checksums(packet: Packet) -> Packet:
     return packet
 
 
+def connect_router(namespace: Namespace, uplink: str) -> None:
+    """Bring the device up, with the fabric's router behind it."""
+    namespace.ip("link", "set", uplink, "up")
+    namespace.ip("neigh", "replace", "fe80::1", "lladdr", ROUTER_MAC, "dev", uplink, "nud", "permanent")
+    metric = str(100 + UPLINKS.index(uplink))
+    namespace.ip("-6", "route", "add", "default", "via", "fe80::1", "dev", uplink, "metric", metric)
+
+
 @contextlib.contextmanager
 def tap_host(name: str, directory: Path, *options: str) -> Iterator[Host]:
     """A host whose engine has its devices in a namespace of that name; the fabric's router is known."""
@@ -250,10 +259,8 @@ def tap_host(name: str, directory: Path, *options: str) -> Iterator[Host]:
         namespace.sysctl("net.ipv6.conf.default.router_solicitations", "0")
         service = Dpservice(directory, *options, devices=devices, base_options=OPTIONS, before=namespace.prefix())
         stack.enter_context(service)
-        for number, device in enumerate(UPLINKS):
-            namespace.ip("link", "set", device, "up")
-            namespace.ip("neigh", "replace", "fe80::1", "lladdr", ROUTER_MAC, "dev", device, "nud", "permanent")
-            namespace.ip("-6", "route", "add", "default", "via", "fe80::1", "dev", device, "metric", str(100 + number))
+        for device in UPLINKS:
+            connect_router(namespace, device)
         for device in VMS:
             namespace.sysctl(f"net.ipv6.conf.{device}.disable_ipv6", "1")
         host = Host(service, namespace)

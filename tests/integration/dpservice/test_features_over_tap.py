@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from ironcore.dpdk.v1 import dpdk_pb2 as pb
+from ironcore.dpservice.v1 import dpservice_pb2 as own
+from ironcore.dpservice.v1 import dpservice_pb2_grpc as own_grpc
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, UDPerror, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
@@ -334,3 +336,18 @@ def test_ipv6_extension_headers_pass(host: Host, underlay: str) -> None:
     frame = host.out(sent)
     assert bytes(frame[IPv6].payload)[: len(sent)] == bytes(sent)
     assert outer_of(frame).src == underlay
+
+
+def test_an_interface_has_its_quota_of_connections(host: Host, underlay: str) -> None:
+    def segment(port: int, flags: str, tag: str) -> Packet:
+        return ip(VM4, OUT4) / TCP(sport=port, dport=80, flags=flags) / tagged(tag)
+
+    for port in (1, 2, 3):
+        host.out(segment(port, "A", f"open{port}"))
+        host.into(underlay, ip(OUT4, VM4) / TCP(sport=80, dport=port, flags="A") / tagged(f"answer{port}"))
+    limits = own_grpc.InspectionServiceStub(host.channel)
+    assert limits.SetFlowLimits(own.SetFlowLimitsRequest(interface_id="vm0", quota=3)).limits.quota == 3
+    established = from_vm(segment(1, "A", "established"))
+    host.dropped("vf0", [from_vm(segment(4, "S", "too many"))], established, "pf0")
+    limits.SetFlowLimits(own.SetFlowLimitsRequest(interface_id="vm0", quota=4))
+    host.out(segment(4, "S", "room"))
