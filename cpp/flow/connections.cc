@@ -120,7 +120,8 @@ Connections::Pair Connections::update(FlowEntry& original, const Decision& decis
   if (!renewed) return {nullptr, nullptr};
   if (renewed != &original) {
     ager_.watch(flows_, flows_.ref(*renewed), now);
-    if (counts_for_quota(original.owner)) limits_.move(original.owner, renewed->owner);
+    if (counts_for_quota(original.owner) && renewed->owner != original.owner)
+      limits_.move(original.owner, renewed->owner);
     if (original.owner.nat && (!renewed->owner.nat || renewed->rewrite != original.rewrite)) {
       release_nat(original);
       tell(ConnectionChange::kEnded, original);
