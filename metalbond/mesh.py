@@ -12,7 +12,7 @@ source of the new generation, so the end of the old one changes nothing for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -57,8 +57,8 @@ class Host(Protocol):
 
     def wake_touched(self) -> None: ...
 
-    def retire(self, source: int, name: str) -> None:
-        """Withdraw what a source has announced, and forget it."""
+    def retire(self, sources: Mapping[int, str]) -> None:
+        """Withdraw what these sources, by their names, have announced, and forget them."""
 
 
 @dataclass(slots=True)
@@ -222,13 +222,11 @@ class Mesh:
             log.warning("routes of a lost server removed", server=server, routes=routes)
 
     def _release(self, generations: _Generations) -> int:
-        routes = 0
-        for source in generations.old.values():
-            routes += self._host.distributor.count_of(source)
-            self._drop(source)
+        sources = generations.old.values()
+        routes = sum(map(self._host.distributor.count_of, sources))
+        self._host.retire({source: self._names.pop(source) for source in sources})
         generations.old = {}
-        self._host.wake_touched()
         return routes
 
     def _drop(self, source: int) -> None:
-        self._host.retire(source, self._names.pop(source))
+        self._host.retire({source: self._names.pop(source)})

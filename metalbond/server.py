@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -213,18 +213,18 @@ class MetalbondServer:
             self._held[number] = replace(view, state=HELD, interval=0, subscriptions=(), waiting=0)
             self._holds[number] = asyncio.get_running_loop().call_later(hold, self._release, number)
         else:
-            self.retire(number, view.name)
+            self.retire({number: view.name})
 
     def _release(self, number: int) -> None:
         del self._holds[number]
         log.info("hold ended", routes=self.distributor.count_of(number))
-        self.retire(number, self._held.pop(number).name)
+        self.retire({number: self._held.pop(number).name})
 
-    def retire(self, source: int, name: str) -> None:
-        """Withdraw what a source has announced, and forget it; many routes in slices, between which others have their
-        turn.
+    def retire(self, sources: Mapping[int, str]) -> None:
+        """Withdraw what these sources have announced, and forget them; many routes in slices, between which others have
+        their turn.
         """
-        self._retiring[source] = name
+        self._retiring.update(sources)
         if self._slice is None:
             self._retire_slice()
 
